@@ -2,7 +2,6 @@
 
 import os
 import re
-from contextlib import suppress
 from datetime import date, datetime
 from difflib import get_close_matches
 from enum import StrEnum
@@ -320,10 +319,7 @@ class Settings(BaseSettings):
     @field_validator("*")
     @classmethod
     def _holds_no_secret(cls, value: object) -> object:
-        found: list[str] = []
-        with suppress(ValueError):  # not a URL: then nothing in it is a password
-            found = urls.secrets_in(value) if isinstance(value, str) else []  # a `SecretStr` is never shown
-        if found:
+        if isinstance(value, str) and urls.shows_secret(value):  # a `SecretStr` is never shown
             raise ValueError("it is shown, so it must not hold a password or token")
         return value
 

@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -17,7 +17,11 @@ PLACEHOLDERS = frozenset(
 """Well-known placeholder secrets, in lower case."""
 _SEPARATOR_BITS, _NEXT_BITS = 2, 1.5
 """Bits of a character that is no letter or digit, and of a letter or digit after another of its kind."""
-_SECRET_OPTION = re.compile(r"pass|pwd|secret|token|credential|api_?key", re.IGNORECASE)
+_SECRET_OPTION = re.compile(
+    r"pass(?!ive)|pwd|secret|token|credential(?!_kind)|api_?key|^key$|^auth$|signature", re.IGNORECASE
+)
+_LOGIN = re.compile(r"(://|=)[^\s/?#&@:]*:[^\s/?#&@]+@")
+"""User and password in a URL of any kind, or in an option that names a server without its scheme."""
 
 
 def parse(text: str) -> "URL":
@@ -101,6 +105,14 @@ def secrets_in(text: str) -> list[str]:
                 options += [value] if _SECRET_OPTION.search(name) else secrets_in(value)
     token = [str(url.username)] if _is_token(url) else []
     return [*([str(url.password)] if url.password is not None else []), *token, *options]
+
+
+def shows_secret(text: str) -> bool:
+    """Return whether a text that is shown, such as a URL or a name, holds a password or token."""
+    found: list[str] = []
+    with suppress(ValueError):  # not a URL of a database or of HTTP
+        found = secrets_in(text)
+    return bool(found or _LOGIN.search(unquote(text)))
 
 
 def _is_token(url: "URL") -> bool:

@@ -407,6 +407,7 @@ DEFINITIONS = [
     ("tests of a folder that are reported and not run", "tests/conftest.py", "        return (yield)\n    finally:\n        for measuring", "        return True\n    finally:\n        for measuring", "pytest_runtest_protocol"),
     ("statement that changes every test", "tests/conftest.py", "\n\ndef pytest_collection_finish()", '\n\nsetattr(pytest.Function, "runtest", lambda self: None)\n\n\ndef pytest_collection_finish()', "setattr(pytest.Function"),
     ("method of pytest that is another one", "tests/unit/training/conftest.py", "\n\n@pytest.fixture", "\n\npytest.Function.runtest = print\n\n\n@pytest.fixture", "tests/unit/training/conftest.py:  is not promised: ['pytest.Function.runtest"),
+    ("hook of pytest that is imported", "tests/unit/training/conftest.py", "\n\n@pytest.fixture", "\nfrom support.quiet import drop as pytest_collection_modifyitems\n\n\n@pytest.fixture", "pytest_collection_modifyitems"),
     ("fixture of all tests in a class", "tests/unit/conftest.py", "@pytest.fixture\ndef store", "class Quiet:\n    @pytest.fixture(autouse=True)\n    def quiet(self) -> None: ...\n\n\n@pytest.fixture\ndef store", "Quiet is not promised"),
     ("module of tests that changes all of them", "tests/unit/test_settings.py", "\n\ndef test_the_defaults", '\n\nsetattr(pytest.Function, "runtest", lambda self: None)\n\n\ndef test_the_defaults', "tests/unit/test_settings.py is not promised"),
     *(
@@ -421,6 +422,7 @@ DEFINITIONS = [
             ("configuration of pytest for all tools", "setup.cfg", "[tool:pytest]\naddopts = --co\n"),
             ("configuration of the coverage in a file of its own", ".coveragerc.toml", "[run]\nomit = ['*']\n"),
             ("module that every process imports", "src/sitecustomize.py", "import pytest\n"),
+            ("package that every process imports", "src/sitecustomize/__init__.py", "import pytest\n"),
         )
     ),
     ("plugin of pytest that the package brings along", PROJECT, "[project.entry-points.apache_airflow_provider]", '[project.entry-points.pytest11]\nquiet = "ctcd.quiet"\n\n[project.entry-points.apache_airflow_provider]', "entry-points.pytest11 is not promised"),
@@ -436,11 +438,15 @@ DEFINITIONS = [
 
 SETTINGS_TESTS = "tests/unit/test_settings.py"
 # In parts, as no module of the repository may have them.
+ENDED = "raise unittest." + "Skip" + "Test"
 SKIPPED, UNCOLLECTED = ".".join(["@pytest", "mark", "skip"]), "test".join(["__", "__"])
 # What is there has to be run, and all that was there.
 TESTS_LEFT_OUT = [
     ("module whose tests are not collected", SWITCHED_OFF, _at(SETTINGS_TESTS, "from pathlib ", f"{UNCOLLECTED} = False\nfrom pathlib "), SETTINGS_TESTS),
     ("test that is skipped", SWITCHED_OFF, _at(SETTINGS_TESTS, "def test_the_defaults", f"{SKIPPED}\ndef test_the_defaults"), SETTINGS_TESTS),
+    ("test that ends as skipped", SWITCHED_OFF, _at(SETTINGS_TESTS, "def test_the_defaults", f"{ENDED}\n\n\ndef test_the_defaults"), SETTINGS_TESTS),
+    ("test that is a fixture", TESTED, _at("tests/unit/test_healthcheck.py", "def test_a_service_that", "@pytest.fixture\ndef test_a_service_that"), "test_healthcheck.py has "),
+    ("test that another name replaces", TESTED, _at("tests/unit/test_more_metrics.py", "", "def test_all() -> None: ...\ntest_all = None\n"), "test_more_metrics.py is not promised: 0"),
     ("tests of an instance that are gone", TESTED, _without("tests/contracts/test_policies.py"), "tests/contracts/test_policies.py has 0"),
     ("file of tests that is gone", TESTED, _without("tests/unit/serving/test_access.py"), "test_access.py has 0"),
     ("one test less", TESTED, _at("tests/unit/test_healthcheck.py", "def test_a_service_that", "def a_service_that"), "test_healthcheck.py has "),

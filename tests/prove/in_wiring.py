@@ -373,7 +373,7 @@ DEFECTS = [
     ),
     _service(
         "step that a worker takes late and says nothing of", "serving/champion/challenger.py",
-        "if self._began < begins < (now := time.time()):", "if self._began > begins > (now := time.time()):",
+        "if new and self._began < begins < (now := time.time()):", "if new and self._began > begins > (now := time.time()):",
         f"{TRAFFIC}::test_a_worker_that_applies_a_step_late_says_so",
     ),
     _service(

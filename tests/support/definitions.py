@@ -18,17 +18,22 @@ STARTED_BY = ("entry-points", "gui-scripts", "scripts")
 GROWING = ("also_copy", "only_mutate", "pytest_add_cli_args_test_selection", "type_check_command")
 OVERRIDING = re.compile(
     r"(^|/)(\.?pytest\.(ini|toml)|tox\.(ini|toml)|setup\.(cfg|py)|\.coveragerc(\.toml)?|\.?mypy\.ini|\.?ruff\.toml|\.hadolint\.ya?ml"
-    r"|\.shellcheckrc|\.?gitleaks.*|\.secrets\.baseline|GNUmakefile|makefile|sitecustomize\.py|usercustomize\.py|\.actrc"
+    r"|\.shellcheckrc|\.?gitleaks.*|\.secrets\.baseline|GNUmakefile|makefile|(site|user)customize(\.py|/__init__\.py)|[^/]+\.pth|\.actrc"
     r"|\.env)$|/pyproject\.toml$"
 )
 """Files that a tool would prefer to what we promise, or that would change every Python process."""
 PLUGIN = re.compile(r"^\s*((async\s+)?def\s+pytest_\w+\s*\(|pytest_\w+\s*[:=])", re.MULTILINE)
 """A hook of pytest, or what it reads in a module."""
+UNASKED = re.compile(r"^\s*(@.*)?autouse\s*=", re.MULTILINE)
+"""A fixture that tests get without asking: in a module of tests for its own only, elsewhere for who imports it."""
 ACTING = re.compile(r"^([a-zA-Z_][\w.]*[.\[(]|(for|while|with|try|if|del|match)\b)", re.MULTILINE)
-"""How a statement at the top of a module may begin that does more than to name something."""
+"""How a top-level statement begins that may do more than define a name."""
 WHOLE_FILE = re.compile(r"^\s*#\s*(ruff|flake8)\s*:\s*noqa|^\s*#\s*mypy\s*:|^\s*#\s*type:\s*ignore|pragma: no (cover|branch)", re.MULTILINE)  # fmt: skip
 """Comments that switch a check off for a file, or code off for the coverage."""
-UNTESTED = re.compile(r"pytest\.(mark\.)?(skip|skipif|xfail|importorskip)\b|unittest\.skip|collect_ignore|\b__test__\b")
+UNTESTED = re.compile(
+    r"pytest\.(mark\.)?(skip|skipif|xfail|importorskip|exit)\b|from pytest import|unittest\.skip|SkipTest|collect_ignore"
+    r"|\b__test__\b|parametrize\(\s*(\"[^\"]*\"|\([^()]*\)),\s*(\[\]|\(\))\s*\)"
+)
 """What keeps a test from running, or from failing; no file may contain it, see `switched_off`."""
 
 FOR_PEOPLE = ("apiVersion", "description", "kind", "runbook_url", "summary", "x-reasons")
@@ -84,7 +89,8 @@ def _defines(path: str, text: str) -> bool:
         return path.endswith((".yml", ".yaml", "/CODEOWNERS")) and "ISSUE_TEMPLATE" not in path
     if not path.endswith(".py"):
         return False
-    plugin = path.rpartition("/")[2] == "conftest.py" or PLUGIN.search(text)
+    name = path.rpartition("/")[2]
+    plugin = name == "conftest.py" or PLUGIN.search(text) or (UNASKED.search(text) and not name.startswith("test_"))
     return bool(plugin or (path.startswith("tests/") and ACTING.search(text) and _conftest(path, text)))
 
 
@@ -452,8 +458,12 @@ def _conftest(path: str, text: str) -> dict[str, list[str]]:
 
 
 def _names_only(node: ast.stmt) -> bool:
-    text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return text or isinstance(node, ast.Import | ast.ImportFrom)
+    match node:
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            # An imported hook is one of the module, and a star may bring any.
+            return not any(re.match(r"pytest_|\*", each.asname or each.name) for each in names)
+        case _:
+            return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _defines_only(node: ast.stmt) -> bool:
@@ -488,8 +498,16 @@ def count_tests(files: Mapping[str, str]) -> dict[str, int]:
 
 @cache
 def _tests(text: str) -> int:
-    functions = (each for each in ast.walk(ast.parse(text)) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
-    return sum(each.name.startswith("test_") for each in functions)
+    """Count what pytest collects: functions at the top of a module, by name, that nothing replaces."""
+    found = set[str]()
+    for node in ast.parse(text).body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                fixture = any(ast.unparse(each).startswith("pytest.fixture") for each in node.decorator_list)
+                (found.discard if fixture else found.add)(name)
+            case ast.Assign(targets=targets):
+                found -= set(map(ast.unparse, targets))
+    return sum(name.startswith("test_") for name in found)
 
 
 def too_few(found: Mapping[str, int], promised: Mapping[str, int]) -> Iterator[str]:

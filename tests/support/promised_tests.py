@@ -67,18 +67,15 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
     "tests/spark": {
         "cluster": 6,
     },
-    "tests/support": {
-        "load_test": 0,
-    },
     "tests/unit/adopt": {
         "adopt": 1, "updates": 2,
     },
     "tests/unit/cli": {
-        "command_line": 23, "options": 3, "output": 7,
+        "command_line": 23, "options": 3, "output": 9,
     },
     "tests/unit/contract": {
         "canonical": 3, "derived_forms": 6, "diff": 11, "duplicates": 2, "files": 3, "instance": 10, "lock": 6,
-        "payload": 16, "rules": 6, "schemas": 4, "traffic": 13, "validation": 18,
+        "payload": 16, "rules": 7, "schemas": 4, "traffic": 13, "validation": 18,
     },
     "tests/unit/dags": {
         "container": 8, "dag_settings": 2, "dates": 5, "executors": 6, "notices": 2, "pod": 6, "stack": 2,
@@ -89,20 +86,20 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "kubernetes": 8, "manifests": 2, "process": 10, "scripts": 19, "smoke": 7,
     },
     "tests/unit/drafts": {
-        "check": 10, "columns": 22, "conformance": 4, "general_tests": 2, "init": 21, "source": 3,
+        "check": 10, "columns": 24, "conformance": 4, "general_tests": 2, "init": 23, "source": 3,
     },
     "tests/unit/model": {
         "encoder": 16, "estimator": 11, "metrics": 7, "probes": 4, "pyfunc": 4, "reference": 8, "scorer": 13,
     },
     "tests/unit/monitoring": {
-        "answering": 7, "checkpoint": 2, "data_monitor": 5, "drift": 20, "findings": 10, "floors": 9, "formulas": 11,
-        "performance": 19, "periods": 4, "profiles": 5, "samples": 3, "site": 8, "tolerances": 5,
+        "answering": 7, "checkpoint": 2, "data_monitor": 5, "drift": 25, "findings": 10, "floors": 9, "formulas": 14,
+        "performance": 23, "periods": 4, "profiles": 5, "samples": 3, "site": 9, "tolerances": 5,
     },
     "tests/unit/promotion": {
         "bootstrap": 5, "decision": 46, "evaluation": 15, "evidence": 25, "policy": 9, "slices": 5,
     },
     "tests/unit/prove": {
-        "catalogue": 5, "entry_points": 5, "runner": 5,
+        "catalogue": 6, "entry_points": 5, "runner": 5,
     },
     "tests/unit/registry": {
         "history": 2, "versions": 5,
@@ -111,17 +108,17 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "reports": 6,
     },
     "tests/unit/scoring": {
-        "files": 11, "replay": 11, "spark": 20,
+        "files": 12, "replay": 11, "spark": 20,
     },
     "tests/unit/serving": {
-        "access": 6, "agreement_of_routes": 2, "batch": 13, "batch_body": 10, "bento": 5, "cache": 18, "children": 6,
+        "access": 7, "agreement_of_routes": 2, "batch": 13, "batch_body": 10, "bento": 5, "cache": 18, "children": 6,
         "durability": 2, "following": 20, "idle": 4, "keys": 8, "launch": 7, "limits": 4, "log_agreement": 2,
         "loops": 4, "metrics": 4, "middleware": 4, "model": 4, "openapi": 6, "outbox": 32, "pages": 7,
-        "predictor": 12, "problems": 12, "requests": 25, "routes": 6, "runtime": 2, "service": 13,
-        "service_levels": 10, "shipper": 40, "traffic": 17, "uploads": 26,
+        "predictor": 12, "problems": 12, "requests": 26, "routes": 6, "runtime": 2, "service": 13,
+        "service_levels": 10, "shipper": 40, "traffic": 18, "uploads": 29,
     },
     "tests/unit/stages": {
-        "audit": 9, "data": 5, "days": 4, "findings": 7, "handed_on": 3,
+        "audit": 9, "data": 5, "days": 5, "findings": 7, "handed_on": 3,
     },
     "tests/unit/store": {
         "conversion": 11, "counts": 2, "engine": 14, "ingest": 26, "migrations": 11, "predictions": 7, "retention": 8,
@@ -135,7 +132,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "judging": 16, "observed": 7, "sequential": 8,
     },
     "tests/unit/training": {
-        "fingerprint": 6, "grid": 9, "preprocess": 4, "search": 3, "split": 13, "trial": 13,
+        "fingerprint": 6, "grid": 9, "preprocess": 4, "search": 3, "split": 13, "trial": 14,
     },
     "tests/warehouse": {
         "s3": 3,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from ctcd import settings
+from ctcd import settings, urls
 from ctcd.cli.app import run
 from ctcd.errors import UsageError
 from ctcd.settings import MLFLOW_SECRETS, Settings, descriptions, load_settings, parse_day, variable
@@ -290,7 +290,11 @@ def test_a_server_without_a_password_is_refused(monkeypatch: pytest.MonkeyPatch)
         ("CTCD_DEPLOY_URL", "https://api/?token={}"),
         ("CTCD_DEPLOY_HOST", "ssh://ct:{}@host"),
         ("CTCD_WAREHOUSE", "s3://bucket/log?endpoint_override=http%3A%2F%2Fct%3A{}%40host"),
-        ("CTCD_STAGE_IMAGE", "docker://ct:{}@host/image"),
+        ("CTCD_WAREHOUSE", "s3://bucket/log?endpoint_override=ct:{}@host:9000&scheme=http"),
+        ("CTCD_WAREHOUSE", "s3-x://ct:{}@bucket/log"),
+        ("CTCD_WAREHOUSE", "s3://bucket/log?X-Amz-Signature={}"),
+        ("CTCD_MLFLOW_UI", "https://mlflow/?key={}"),
+        ("CTCD_STAGE_IMAGE", "docker-daemon://ct:{}@host/image"),
     ],
 )
 def test_what_is_shown_holds_no_secret(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -301,6 +305,23 @@ def test_what_is_shown_holds_no_secret(monkeypatch: pytest.MonkeyPatch, name: st
     assert KEY not in str(refused.value)
     monkeypatch.setenv(name, "ssh://ct@host" if name == "CTCD_DEPLOY_HOST" else "https://api")
     load_settings()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "host/image:v1@sha256:0a1b",
+            "ssh://ct@host",
+            "ftp://host/?passive=1",
+            "gs://bucket/log?credential_kind=none",
+        ),
+        *("s3://bucket/log?endpoint_override=host%3A9000&scheme=http", "who@host: me", "/a:b@c/d"),
+    ],
+)
+def test_what_is_no_secret_is_not_taken_for_one(value: str) -> None:
+    """Digests, users without a password, and options that are only named alike."""
+    assert not urls.shows_secret(value)
 
 
 @pytest.mark.parametrize(

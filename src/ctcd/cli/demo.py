@@ -140,7 +140,7 @@ def _show_next(settings: Settings) -> None:
         "what answered when, and who changed it": f"{prefix} .venv/bin/ctcd history",
         "compute logged answers again": f"{prefix} .venv/bin/ctcd replay --sample 10",
         "pages about data, model and predictions": f"{prefix} .venv/bin/ctcd report",
-        "what monitors have found": f"{prefix} .venv/bin/ctcd findings",
+        "what monitors have found": f"{prefix} .venv/bin/ctcd findings list",
         "all commands": ".venv/bin/ctcd --help",
     }
     show_next(commands)

@@ -185,7 +185,7 @@ def _show(found: "Draft", data: Path, folder: Path) -> None:
     prefix = with_contracts(folder)
     show_next(
         {
-            "what has to be confirmed": f"{prefix}ctcd contract check",
+            "what has to be confirmed": f"{prefix}.venv/bin/ctcd contract check",
             "the whole loop on synthetic data": f"{prefix}make demo",
             "the whole loop on these rows": f"{prefix}make demo DATA={quote(str(data))}",
         }

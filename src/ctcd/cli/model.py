@@ -130,14 +130,14 @@ def _show_models(versions: "list[RegisteredVersion]") -> None:
         f"Versions of {versions[0].model_name}",
         ("version", "alias", "trained on", "profile", "gate", "promoted", "rolled back", "run"),
         [
-            (each.version, ", ".join(each.aliases), *(_minute(each.tags.get(name, "")) for name in tags), each.run_id)
+            (each.version, ", ".join(each.aliases), *(_moment(each.tags.get(name, "")) for name in tags), each.run_id)
             for each in versions
         ],
     )
 
 
-def _minute(text: str) -> str:
-    return moment(text, "minutes") if text[10:11] == "T" else text
+def _moment(text: str) -> str:
+    return moment(text) if text[10:11] == "T" else text
 
 
 def why(

@@ -241,19 +241,16 @@ def warehouse(settings: Settings, folder: str) -> str:
     Raises:
         UsageError: there is none, or it holds a secret.
     """
-    from contextlib import suppress
-
     from ctcd.errors import UsageError
-    from ctcd.urls import masked, secrets_in
+    from ctcd.urls import masked, shows_secret
 
     folder = folder or settings.warehouse
     if not folder:
         raise UsageError("no folder to export to", where="CTCD_WAREHOUSE", hint="set it, or give a FOLDER")
-    with suppress(ValueError):  # not a URL: then nothing in it is a password
-        if secrets_in(folder):
-            raise UsageError(
-                "it holds a password or token", where=masked(folder), hint="give it as the cloud's own tools take it"
-            )
+    if shows_secret(folder):
+        raise UsageError(
+            "it holds a password or token", where=masked(folder), hint="give it as the cloud's own tools take it"
+        )
     return folder
 
 

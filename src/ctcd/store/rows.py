@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pandera
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ctcd.contract.spec import Column, Contract, Kind, names
+from ctcd.contract.spec import Column, Contract, Kind
 from ctcd.contract.validation import NOT_OF_KIND, Failure, failures
 from ctcd.errors import DataRefused
 from ctcd.store.conversion import EXPONENT, convert, trim
@@ -17,6 +18,8 @@ from ctcd.store.sources import Record
 
 TOO_FEW, TOO_MANY = "the row has too few fields", "the row has too many fields"
 _FIRST_LINES = 3
+_ROUNDED = {EXPONENT: r"^[+-]?\d+([.,]\d*)?[eE][+-]?\d+$", NOT_OF_KIND[Kind.INTEGER]: r"^[+-]?\d*[.,]\d*[1-9]\d*$"}
+"""How a number is written that may have been rounded, also with a decimal comma, by the rule that it breaks."""
 
 
 def check(
@@ -38,9 +41,17 @@ def merged_keys(cells: pa.Table, contract: Contract) -> list[Failure]:
 
     A spreadsheet that writes them like this may have rounded several to the same number.
     """
-    columns = [each for each in contract.keys if each.name in cells.column_names and each.written is Kind.INTEGER]
-    _, found = convert(trim(cells.select(names(columns))), columns)
-    return [each for each in found if each.rule in (EXPONENT, NOT_OF_KIND[Kind.INTEGER])]
+    found = []
+    for column in contract.keys:
+        digits = column.written is Kind.INTEGER or (column.written is Kind.TEXT and column.pattern)
+        if column.name in cells.column_names and digits:
+            text = pc.utf8_trim_whitespace(cells[column.name])
+            own = pc.match_substring_regex(text, f"^({column.pattern})$") if column.pattern else pa.scalar(value=False)
+            for rule, written in _ROUNDED.items():
+                rows = pc.and_not(pc.match_substring_regex(text, written), own)
+                if pc.any(rows).as_py():
+                    found.append(Failure(column=column.name, rule=rule, rows=np.flatnonzero(pc.fill_null(rows, False))))
+    return found
 
 
 def valid_rows(rows: int, found: Iterable[Failure]) -> NDArray[np.intp]:

@@ -197,7 +197,9 @@ def _open(folder: str) -> tuple[fs.FileSystem, str]:
         raise UsageError(
             "not a folder or URL of a kind that is known", where=folder, hint="such as s3://bucket/predictions"
         ) from None
-    return files, root.rstrip("/")
+    if not (root := root.rstrip("/")):
+        raise UsageError("names no bucket and no folder", where=folder, hint="such as s3://bucket/predictions")
+    return files, root
 
 
 @contextmanager

@@ -1,23 +1,28 @@
 """Scoring a file or a table in batch."""
 
 import os
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from support.frames import clean_tables, snapshot_frame
 from support.instance import CONTRACT, INSTANCE
 from support.serving import origin, small_scorer
 
-from ctcd.contract.spec import Kind, names
+from ctcd.contract.spec import Contract, Kind, names
 from ctcd.derived import synthetic
 from ctcd.errors import CtcdError, DataRefused, UsageError
 from ctcd.model.scorer import Scorer
 from ctcd.scoring.files import BatchScorer
 from ctcd.store import engine, migrations
 from ctcd.store.ingest import ingest
+from ctcd.store.rows import merged_keys
 from ctcd.store.snapshot import take_snapshot
 
 ROWS = 250
@@ -168,6 +173,41 @@ def test_keys_that_a_spreadsheet_has_rounded_are_rejected(batch: BatchScorer, so
     assert f"{key} is written with an exponent (1 rows, first in line 11)" in str(refusal.value)
     assert f"{key} is not a whole number (1 rows, first in line 13)" in str(refusal.value)
     assert {path.name for path in tmp_path.iterdir()} == {source.name, "out.csv.rejected.csv"}
+
+
+def test_rounded_keys_are_found_whatever_their_kind_and_decimal_mark() -> None:
+    """A text key only where its pattern forbids such a value; digits too many for a float, and words, were not rounded."""
+    number = next(each for each in CONTRACT.keys if each.kind is Kind.INTEGER)
+    tag: dict[str, Any] = {
+        "name": "tag",
+        "kind": Kind.TEXT,
+        "written": Kind.TEXT,
+        "pattern": "[0-9]+",
+        "max_length": 64,
+    }
+    text = replace(number, minimum=None, maximum=None, **tag)
+    free = replace(text, name="note", pattern=None)
+    values = [
+        "2,6E+03",
+        "1e400",
+        "4.929E+18",
+        "2600,5",
+        "9007199254740993",
+        "2601.0",
+        "person 7",
+        "01.02.2025",
+        "12E5",
+        None,
+    ]
+    found = merged_keys(
+        pa.table(dict.fromkeys((number.name, "tag", "note"), values)),
+        cast("Contract", SimpleNamespace(keys=(number, text, free))),
+    )
+    assert [(each.column, each.rule, each.rows.tolist()) for each in found] == [
+        (name, rule, rows)
+        for name in (number.name, "tag")
+        for rule, rows in (("is written with an exponent", [0, 1, 2, 8]), ("is not a whole number", [3]))
+    ]
 
 
 @pytest.mark.slow

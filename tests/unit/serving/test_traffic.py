@@ -334,6 +334,9 @@ def test_a_worker_that_applies_a_step_late_says_so(tmp_path: Path, caplog: pytes
 
     assert warnings(0.1, PAST, 86_400) == []
     assert warnings(0.2, FUTURE, -4) == []
+    (tmp_path / CHALLENGER_FILE).write_text("not readable for once")
+    follower.check()
+    assert warnings(0.2, FUTURE, 86_400) == []  # known in time, and read again
     assert not counted()
     [late] = warnings(0.3, FUTURE, 7.26)
     assert "7.3 s after" in late

@@ -51,6 +51,7 @@ class ChallengerFollower:
         self._loading = follower.Loading(home, contract, metrics.challenger_refused)
         self._running: Running | None = None
         self._began = time.time()
+        self._known: Experiment | None = None
         self.information: Information | None = None
         """What the service reports about the challenger; None if there is none."""
         self._loop = Loop("challenger", self._run, ended=metrics.restarted)
@@ -108,7 +109,8 @@ class ChallengerFollower:
             what = f"{experiment.mode}, share {experiment.share:g} from {experiment.effective} on"
             logger.info("version %s is the challenger: %s", running.served.version, what)
             begins = experiment.begins.timestamp()
-            if self._began < begins < (now := time.time()):
+            new, self._known = experiment != self._known, experiment
+            if new and self._began < begins < (now := time.time()):
                 self._metrics.challenger_late()
                 logger.warning(
                     "the challenger's traffic changed here %.1f s after it took effect: until then, this worker may have"
