@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-from aiohttp import ClientConnectionError
+from aiohttp import ClientError
 from bentoml.exceptions import ServiceUnavailable
 from numpy.typing import NDArray
 from pydantic import BaseModel
@@ -34,6 +34,7 @@ CONTRACT = INSTANCE.contract
 ROW, PREDICTION = INSTANCE.payload.row, INSTANCE.payload.prediction
 LIMITS = {"timeout": SETTINGS.request_seconds}
 """Limits of each part: a part that hangs fails the request."""
+ATTEMPTS = 3
 COLUMNS = names(CONTRACT.request_columns)
 MODEL = SETTINGS.scorer_folder or Path(MODEL_FOLDER).absolute()
 """Folder of the model, as `ctcd build` puts it into a Bento."""
@@ -44,21 +45,21 @@ values = row_reader(ROW)
 
 
 async def ask(part: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
-    """Call a part; retried once if the connection breaks.
+    """Call a part; retried twice if the connection breaks.
 
     BentoML's client opens a new session after every hundred requests, and closes the old one with all requests that are
-    in progress. Parts have no side effects, so a call can be retried.
+    in progress, also while an answer is read. Parts have no side effects, so a call can be retried; a slow one may be
+    interrupted more than once.
 
     Raises:
         ServiceUnavailable: the part does not answer.
     """
-    try:
-        return await part(**arguments)
-    except ClientConnectionError:
+    for _ in range(ATTEMPTS):
         try:
             return await part(**arguments)
-        except ClientConnectionError as error:
-            raise ServiceUnavailable("a part does not answer; try again later") from error
+        except ClientError as error:
+            broken = error
+    raise ServiceUnavailable("a part does not answer; try again later") from broken
 
 
 class Answers:

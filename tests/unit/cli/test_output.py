@@ -103,12 +103,8 @@ def test_a_time_that_is_printed_can_be_given_as_it_is(capsys: pytest.CaptureFixt
     experiment: Any = SimpleNamespace(version="1", mode="canary", step=1, share=0.1, effective=at)
     shown = capsys.readouterr().out + traffic._shown(experiment)
     assert "2025-08-31 " in shown
-    for text, given in (
-        (output.moment(at), datetime(2025, 8, 31, 3, 30, 5, tzinfo=UTC)),
-        (output.moment(at, "minutes"), datetime(2025, 8, 31, 3, 30, tzinfo=UTC)),
-    ):
-        assert parse_moment(text) == given
-        assert text in shown
+    assert shown.count(output.moment(at)) == 2
+    assert parse_moment(output.moment(at)) == datetime(2025, 8, 31, 3, 30, 5, tzinfo=UTC)
 
 
 def test_what_comes_after_the_demo_is_of_the_same_instance(printed: StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
