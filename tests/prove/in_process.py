@@ -18,6 +18,7 @@ from prove.subjects import (
     DEFINED,
     DEPLOY,
     GATE,
+    IDLE,
     INGEST,
     LIMITED,
     LOAD,
@@ -407,9 +408,23 @@ DEFINITIONS = [
     ("tests of a folder that are reported and not run", "tests/conftest.py", "        return (yield)\n    finally:\n        for measuring", "        return True\n    finally:\n        for measuring", "pytest_runtest_protocol"),
     ("statement that changes every test", "tests/conftest.py", "\n\ndef pytest_collection_finish()", '\n\nsetattr(pytest.Function, "runtest", lambda self: None)\n\n\ndef pytest_collection_finish()', "setattr(pytest.Function"),
     ("method of pytest that is another one", "tests/unit/training/conftest.py", "\n\n@pytest.fixture", "\n\npytest.Function.runtest = print\n\n\n@pytest.fixture", "tests/unit/training/conftest.py:  is not promised: ['pytest.Function.runtest"),
+    ("statement that changes every test, as an assignment", "tests/conftest.py", "\n\ndef pytest_collection_finish()", '\n\n_ = setattr(pytest.Function, "runtest", print)\n\n\ndef pytest_collection_finish()', "_ = setattr(pytest.Function"),
     ("hook of pytest that is imported", "tests/unit/training/conftest.py", "\n\n@pytest.fixture", "\nfrom support.quiet import drop as pytest_collection_modifyitems\n\n\n@pytest.fixture", "pytest_collection_modifyitems"),
     ("fixture of all tests in a class", "tests/unit/conftest.py", "@pytest.fixture\ndef store", "class Quiet:\n    @pytest.fixture(autouse=True)\n    def quiet(self) -> None: ...\n\n\n@pytest.fixture\ndef store", "Quiet is not promised"),
     ("module of tests that changes all of them", "tests/unit/test_settings.py", "\n\ndef test_the_defaults", '\n\nsetattr(pytest.Function, "runtest", lambda self: None)\n\n\ndef test_the_defaults', "tests/unit/test_settings.py is not promised"),
+    *(
+        (name, "tests/unit/test_settings.py", "\n\ndef test_the_defaults", f"\n\n{code}\n\n\ndef test_the_defaults", "tests/unit/test_settings.py is not promised")
+        for name, code in (
+            ("environment of all tests, changed by an assignment", 'BEFORE = os.environ.setdefault("X", "1")\nNOW = BEFORE'),
+            ("call whose result nobody reads", "_QUIET = Path(__file__).touch()"),
+            ("function that changes all tests when its module is imported", 'def _quiet() -> int:\n    os.environ["X"] = "1"\n    return 1\n\n\nQUIET = _quiet()'),
+            ("class whose body changes all tests", "class Quiet:\n    pytest.Function.runtest = print"),
+            ("default that changes all tests", 'def quiet(before: object = os.environ.pop("X", None)) -> object:\n    return before'),
+            ("check that changes all tests", 'assert os.environ.setdefault("X", "1")'),
+            ("decorator that changes all tests", "def _quiet(test: object) -> object:\n    pytest.Function.runtest = print\n    return test\n\n\n@_quiet\ndef quiet() -> None: ..."),
+            ("other half of an import for types only", 'if TYPE_CHECKING:\n    LOUD = True\nelse:\n    os.environ["X"] = "1"'),
+        )
+    ),
     *(
         (name, path, "", text, f"{path} is not promised")
         for name, path, text in (
@@ -436,7 +451,7 @@ DEFINITIONS = [
     ("what CI runs on every change", ".ci/run", "make test", "make unit", ".ci/run"),
 ]  # fmt: skip
 
-SETTINGS_TESTS = "tests/unit/test_settings.py"
+SETTINGS_TESTS, MORE_TESTS = "tests/unit/test_settings.py", "tests/unit/test_more.py"
 # In parts, as no module of the repository may have them.
 ENDED = "raise unittest." + "Skip" + "Test"
 SKIPPED, UNCOLLECTED = ".".join(["@pytest", "mark", "skip"]), "test".join(["__", "__"])
@@ -447,6 +462,19 @@ TESTS_LEFT_OUT = [
     ("test that ends as skipped", SWITCHED_OFF, _at(SETTINGS_TESTS, "def test_the_defaults", f"{ENDED}\n\n\ndef test_the_defaults"), SETTINGS_TESTS),
     ("test that is a fixture", TESTED, _at("tests/unit/test_healthcheck.py", "def test_a_service_that", "@pytest.fixture\ndef test_a_service_that"), "test_healthcheck.py has "),
     ("test that another name replaces", TESTED, _at("tests/unit/test_more_metrics.py", "", "def test_all() -> None: ...\ntest_all = None\n"), "test_more_metrics.py is not promised: 0"),
+    *(
+        (name, IDLE, _at(MORE_TESTS, "", f"def test_more(given: int) -> None:\n    {body}\n"), f"{MORE_TESTS}::test_more checks nothing")
+        for name, body in (
+            ("test with an empty body", "pass"),
+            ("test that is a text", '"""It works."""'),
+            ("test that is an ellipsis", "..."),
+            ("test that asserts what is always true", "assert True"),
+            ("test that returns at once", "return\n    assert given"),
+            ("test that returns at once under a condition", "if True:\n        return\n    assert given"),
+            ("test whose assertion is never reached", "if False:\n        assert given"),
+            ("test that only computes", "found = given + 1"),
+        )
+    ),
     ("tests of an instance that are gone", TESTED, _without("tests/contracts/test_policies.py"), "tests/contracts/test_policies.py has 0"),
     ("file of tests that is gone", TESTED, _without("tests/unit/serving/test_access.py"), "test_access.py has 0"),
     ("one test less", TESTED, _at("tests/unit/test_healthcheck.py", "def test_a_service_that", "def a_service_that"), "test_healthcheck.py has "),

@@ -20,31 +20,14 @@ import yaml
 from load.service_levels import Measured, judge
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
-from support import promises
-from support.definitions import (
-    count_tests,
-    defaults,
-    definition_files,
-    differences,
-    limits,
-    prerequisites,
-    repository,
-    running_files,
-    source_files,
-    stated,
-    switched_off,
-    too_few,
-)
+from support import refusals
+from support.definitions import differences, repository, running_files, source_files
 from support.evaluations import answers, evaluated
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
-from support.promised_defaults import DEFAULTS
-from support.promised_limits import LIMITS
-from support.promised_tests import DEFECTS, TESTS
-from support.promises import DEFINITIONS, PREREQUISITES, TARGETS
 from support.raw import write_csv
 from support.snapshots import put_snapshot
-from support.stand_ins import Workshop, image_problems, lock_problems, target_problems, unnoticed_steps, workshop
+from support.stand_ins import Workshop, image_problems, lock_problems, unnoticed_steps, workshop
 from support.workflows import broken_rules, documented_targets, local_files
 
 from ctcd.contract.schemas import snapshot_schema
@@ -364,25 +347,12 @@ WORKFLOW = Check(
 Texts = dict[str, str]
 
 
-def _differences(found: Any, promised: Any) -> str:
-    return "; ".join(differences(found, promised))
-
-
-DEFINED = Check(
-    name="promised definitions",
-    subject=lambda: dict(repository()),
-    refusal=lambda files: _differences(stated(definition_files(files)), DEFINITIONS),
-)
+DEFINED = Check(name="promised definitions", subject=lambda: dict(repository()), refusal=refusals.of_definitions)
 SWITCHED_OFF = Check(
-    name="checks that are switched off",
-    subject=lambda: dict(repository()),
-    refusal=lambda files: ", ".join(switched_off(files).keys() - promises.SWITCHED_OFF),
+    name="checks that are switched off", subject=lambda: dict(repository()), refusal=refusals.of_switches
 )
-TESTED = Check(
-    name="promised tests",
-    subject=lambda: dict(repository()),
-    refusal=lambda files: "; ".join(too_few(count_tests(files), TESTS)),
-)
+TESTED = Check(name="promised tests", subject=lambda: dict(repository()), refusal=refusals.of_tests)
+IDLE = Check(name="tests that check nothing", subject=lambda: dict(repository()), refusal=refusals.of_idle_tests)
 
 
 def planted() -> dict[str, int]:
@@ -396,24 +366,14 @@ def planted() -> dict[str, int]:
     return dict(numbers)
 
 
-CATALOGUED = Check(
-    name="promised planted defects", subject=planted, refusal=lambda found: "; ".join(too_few(found, DEFECTS))
-)
+CATALOGUED = Check(name="promised planted defects", subject=planted, refusal=refusals.of_defects)
 NEEDED = Check(
     name="promised prerequisites of make targets",
     subject=lambda: {path: text for path, text in Workshop.texts().items() if not path.startswith("scripts/")},
-    refusal=lambda files: _differences(prerequisites(files), PREREQUISITES),
+    refusal=refusals.of_prerequisites,
 )
-PROMISED = Check(
-    name="promised limits and defaults",
-    subject=source_files,
-    refusal=lambda files: _differences(defaults(files), DEFAULTS),
-)
-LIMITED = Check(
-    name="promised limits of what runs",
-    subject=running_files,
-    refusal=lambda files: _differences(limits(files), LIMITS),
-)
+PROMISED = Check(name="promised limits and defaults", subject=source_files, refusal=refusals.of_defaults)
+LIMITED = Check(name="promised limits of what runs", subject=running_files, refusal=refusals.of_limits)
 
 
 def _policies() -> Texts:
@@ -424,7 +384,7 @@ def _policies() -> Texts:
 
 def _unlocked(files: Texts) -> str:
     found = {Path(name).stem: tomllib.loads(text) for name, text in files.items() if name.endswith(".toml")}
-    return _differences(found, json.loads(files[POLICIES]))
+    return "; ".join(differences(found, json.loads(files[POLICIES])))
 
 
 LOCKED = Check(name="locked policies", subject=_policies, refusal=_unlocked)
@@ -436,7 +396,7 @@ def target(name: str) -> Check:
 
     def refusal(files: Texts) -> str:
         with workshop(files) as shop:
-            return "; ".join(target_problems(shop, name, TARGETS[name]))
+            return refusals.of_target(shop, name)
 
     return Check(name=f"make {name} on failing programs", subject=Workshop.texts, refusal=refusal)
 

@@ -26,8 +26,15 @@ PLUGIN = re.compile(r"^\s*((async\s+)?def\s+pytest_\w+\s*\(|pytest_\w+\s*[:=])",
 """A hook of pytest, or what it reads in a module."""
 UNASKED = re.compile(r"^\s*(@.*)?autouse\s*=", re.MULTILINE)
 """A fixture that tests get without asking: in a module of tests for its own only, elsewhere for who imports it."""
-ACTING = re.compile(r"^([a-zA-Z_][\w.]*[.\[(]|(for|while|with|try|if|del|match)\b)", re.MULTILINE)
-"""How a top-level statement begins that may do more than define a name."""
+CHANGING = re.compile(
+    r"__(enter|import)__|__(del|set)(attr|item)__|(del|set)(attr|env|item)|(put|unset)env|addHandler|basicConfig|chdir|disable"
+    r"|enter_context|exec|mkdir|rmtree|set(profile|trace)|simplefilter|start|syspath_prepend|system|unlink|write_(bytes|text)"
+)
+"""A function or method that changes something outside of what it returns."""
+CHANGING_ITSELF = re.compile(
+    r"add|append|clear|discard|extend|insert|(load|register)_profile|pop(item)?|remove|reverse|setdefault|sort|update"
+)
+"""A method that changes its object, which may be an imported one, such as `os.environ`."""
 WHOLE_FILE = re.compile(r"^\s*#\s*(ruff|flake8)\s*:\s*noqa|^\s*#\s*mypy\s*:|^\s*#\s*type:\s*ignore|pragma: no (cover|branch)", re.MULTILINE)  # fmt: skip
 """Comments that switch a check off for a file, or code off for the coverage."""
 UNTESTED = re.compile(
@@ -91,7 +98,7 @@ def _defines(path: str, text: str) -> bool:
         return False
     name = path.rpartition("/")[2]
     plugin = name == "conftest.py" or PLUGIN.search(text) or (UNASKED.search(text) and not name.startswith("test_"))
-    return bool(plugin or (path.startswith("tests/") and ACTING.search(text) and _conftest(path, text)))
+    return bool(plugin or (path.startswith("tests/") and _conftest(path, text)))
 
 
 def stated(files: Mapping[str, str]) -> Document:
@@ -426,6 +433,11 @@ def _step(step: Document) -> Any:
     return left[only[0]] if only in (["run"], ["uses"]) else left
 
 
+@cache
+def _module(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
 ASKED_FOR = re.compile(r"pytest\.fixture(\((?!.*(autouse|\*\*)).*\))?")
 """A fixture that only those tests get that name it."""
 
@@ -435,26 +447,104 @@ def _conftest(path: str, text: str) -> dict[str, list[str]]:
     """Return the code of a module that can change every test, by the name of what it defines; that of statements at `""`.
 
     Of a module that pytest reads by itself this is all but imports, texts and fixtures that tests ask for; of another one
-    of the tests, hooks and what it does when it is imported, other than to define, to check or to start its `main`.
+    of the tests, hooks and what it does when it is imported, other than to define, to check or to start its `main`. What
+    a definition does meanwhile counts, as a default or a class's body may do anything.
     """
-    lines = text.splitlines()
+    lines, module = text.splitlines(), _module(text)
     read = path.rpartition("/")[2] == "conftest.py" or path == SHORTCUTS or not path.startswith("tests/")
     found: dict[str, list[str]] = {}
-    for node in ast.parse(text).body:
-        name, begin, skipped = "", node.lineno, range(0)
+    for node in module.body:
+        name, begin, skipped, acts = "", node.lineno, range(0), _acts(node, module, text)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             decorators = [ast.unparse(each) for each in node.decorator_list]
             fixture = bool(decorators) and all(map(ASKED_FOR.fullmatch, decorators))
-            if fixture if read else not node.name.startswith("pytest_"):
+            if not acts and (fixture if read else not node.name.startswith("pytest_")):
                 continue
             name, begin = node.name, min([node.lineno, *(each.lineno for each in node.decorator_list)])
             if ast.get_docstring(node):
                 skipped = range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1)
-        elif _names_only(node) if read else _defines_only(node):
+        elif _names_only(node) if read else not acts and _defines_only(node):
             continue
         code = [lines[at - 1] for at in range(begin, (node.end_lineno or 0) + 1) if at not in skipped]
         found[name] = [*found.get(name, ()), *code]
     return found
+
+
+def _acts(node: ast.stmt, module: ast.Module, text: str) -> bool:
+    """Return whether a statement at the top of a module changes something else than the name that it defines.
+
+    It does so if something that it runs assigns to a part of an imported object, or calls what changes one. And a call
+    whose result has a name that nobody reads is made for what it does.
+    """
+    parts = list(_executed(node, module))
+    imports = [each for each in (*module.body, *parts) if isinstance(each, ast.Import | ast.ImportFrom)]
+    names = [(found, each.asname or each.name.partition(".")[0]) for found in imports for each in found.names]
+    imported, modules = {name for _, name in names}, {name for found, name in names if isinstance(found, ast.Import)}
+    for part in parts:
+        match part:
+            case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
+                changes = _root(part) in imported
+            case ast.Call(func=ast.Attribute(attr=name, value=owner)) if CHANGING_ITSELF.fullmatch(name):
+                # `np.append` changes nothing: a module has no methods.
+                changes = _root(owner) in imported and ast.unparse(owner) not in modules
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+                changes = bool(CHANGING.fullmatch(name))
+            case _:
+                changes = False
+        if changes:
+            return True
+    called = isinstance(node, ast.Assign | ast.AnnAssign) and any(isinstance(part, ast.Call) for part in parts)
+    return called and any(
+        name.startswith("_") and not _is_read(name, text) for name in map(ast.unparse, _targets(node))
+    )
+
+
+def _targets(node: ast.stmt) -> list[ast.expr]:
+    """Return what a statement assigns to, of a tuple each part."""
+    match node:
+        case ast.Assign(targets=targets):
+            return [each for target in targets for each in (target.elts if isinstance(target, ast.Tuple) else [target])]
+        case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
+            return [target]
+    return []
+
+
+def _is_read(name: str, text: str) -> bool:
+    return bool(name.strip("_")) and len(re.findall(rf"\b{name}\b", text)) > 1
+
+
+def _executed(node: ast.stmt, module: ast.Module) -> Iterator[ast.AST]:
+    """Yield what runs of a statement while its module is imported, with the module's own functions that it calls."""
+    left = {each.name: each for each in module.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
+    todo: list[ast.AST] = [node]
+    while todo:
+        called: list[ast.expr] = []
+        match part := todo.pop():
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                called = part.decorator_list
+                todo += [*part.decorator_list, part.args]
+            case ast.Lambda():
+                todo.append(part.args)
+            case ast.If(test=test) if ast.unparse(test) == "__name__ == '__main__'":
+                todo += part.orelse
+            case _:
+                yield part
+                called = [part.func] if isinstance(part, ast.Call) else []
+                todo += ast.iter_child_nodes(part)
+        for each in called:
+            if isinstance(each, ast.Lambda):
+                todo.append(each.body)
+            elif isinstance(each, ast.Name) and each.id in left:
+                todo += left.pop(each.id).body
+
+
+def _root(node: ast.expr) -> str:
+    """Return the name whose object a part of it belongs to, as `os` of `os.environ["X"]`; "" if there is none."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "vars"):
+        return _root(node.args[0])
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _names_only(node: ast.stmt) -> bool:
@@ -468,19 +558,14 @@ def _names_only(node: ast.stmt) -> bool:
 
 def _defines_only(node: ast.stmt) -> bool:
     match node:
-        case ast.Assign(targets=targets):
-            names = [
-                each for target in targets for each in (target.elts if isinstance(target, ast.Tuple) else [target])
-            ]
-        case ast.AnnAssign(target=target) | ast.AugAssign(target=target):
-            names = [target]
+        case ast.Assign() | ast.AnnAssign() | ast.AugAssign():
+            # The marks of a module say what it needs; a skip would be found by `switched_off`.
+            read = re.compile(r"pytest(?!mark$)|__test__$")
+            return all(isinstance(each, ast.Name) and not read.match(each.id) for each in _targets(node))
         case ast.If(test=test):
-            return ast.unparse(test) in ("TYPE_CHECKING", "__name__ == '__main__'")
+            return ast.unparse(test) in ("TYPE_CHECKING", "__name__ == '__main__'") and not node.orelse
         case _:
             return _names_only(node) or isinstance(node, ast.Assert)
-    # The marks of a module say what it needs; a skip would be found by `switched_off`.
-    read = re.compile(r"pytest(?!mark$)|__test__$")
-    return all(isinstance(each, ast.Name) and not read.match(each.id) for each in names)
 
 
 def switched_off(files: Mapping[str, str]) -> dict[str, list[re.Pattern[str]]]:
@@ -500,7 +585,7 @@ def count_tests(files: Mapping[str, str]) -> dict[str, int]:
 def _tests(text: str) -> int:
     """Count what pytest collects: functions at the top of a module, by name, that nothing replaces."""
     found = set[str]()
-    for node in ast.parse(text).body:
+    for node in _module(text).body:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 fixture = any(ast.unparse(each).startswith("pytest.fixture") for each in node.decorator_list)
@@ -508,6 +593,43 @@ def _tests(text: str) -> int:
             case ast.Assign(targets=targets):
                 found -= set(map(ast.unparse, targets))
     return sum(name.startswith("test_") for name in found)
+
+
+def idle_tests(files: Mapping[str, str]) -> list[str]:
+    """Return the tests that check nothing, each as `path::name`: whatever they test may do anything."""
+    modules = {path: text for path, text in files.items() if re.fullmatch(r"test_\w+\.py", path.rpartition("/")[2])}
+    return [f"{path}::{name}" for path, text in modules.items() for name in _idle(text)]
+
+
+@cache
+def _idle(text: str) -> list[str]:
+    return [
+        node.name
+        for node in ast.walk(_module(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and not any(_checks(part) for statement in _reached(node.body) for part in ast.walk(statement))
+    ]
+
+
+def _reached(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements of a function up to a `return`, of an `if` with a constant those that it leads to."""
+    left = list(body)
+    while left:
+        match left.pop(0):
+            case ast.Return():
+                return
+            case ast.If(test=ast.Constant(value=value), body=then, orelse=otherwise):
+                left[:0] = then if value else otherwise
+            case node:
+                yield node
+
+
+def _checks(node: ast.AST) -> bool:
+    """Return whether something may fail: a call, or an assertion about something that has a name."""
+    return isinstance(node, ast.Call | ast.Raise) or (
+        isinstance(node, ast.Assert) and any(isinstance(part, ast.Name) for part in ast.walk(node.test))
+    )
 
 
 def too_few(found: Mapping[str, int], promised: Mapping[str, int]) -> Iterator[str]:
