@@ -1,12 +1,10 @@
 """The form on the front page, in a real browser that asks a real service."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
-from support.browser import INSTANCE, field_of, fill, meaning, objections, opened, predict
+from support.browser import INSTANCE, field_of, fill, meaning, objections, opened, picture, predict
 from support.frames import snapshot_frame
 from support.load import Guarded
 from support.serving import model_info
@@ -22,20 +20,12 @@ ROW = request_rows(snapshot_frame(CONTRACT, rows=5, seed=9), CONTRACT)[3]
 """Another row than the example that the form begins with."""
 LIMITED = next(each for each in COLUMNS if each.kind in (Kind.INTEGER, Kind.NUMBER) and each.maximum is not None)
 TOO_MUCH = str(round(LIMITED.maximum or 0) + 1)
-PICTURES = os.environ.get("SCREENSHOTS", "")
-"""Folder that the pictures of the documentation are written to, if there is one."""
 
 
 def visit(page: Page, service: Guarded, *, key: bool = True) -> None:
     page.goto(service.service.url)
     if key:
         page.get_by_label("API key").fill(service.key)
-
-
-def picture(page: Page, name: str) -> None:
-    if PICTURES:
-        page.evaluate("scrollTo(0, 0)")
-        page.screenshot(path=Path(PICTURES) / name)
 
 
 def test_a_row_is_sent_and_the_answer_is_shown(chromium: Browser, service: Guarded) -> None:

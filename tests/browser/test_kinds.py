@@ -1,14 +1,18 @@
 """The form of any contract: every kind of column, and names and texts of every kind, in a real browser."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route
-from support.browser import fill, meaning, opened, predict
+from sklearn.datasets import load_wine
+from support.browser import fill, meaning, opened, picture, predict
+from support.command import ROOT
 from support.small_contracts import ALL, Small, write_instance
 
-from ctcd.contract.instance import Instance
+from ctcd.cli.app import run
+from ctcd.contract.instance import Instance, load_instance
 from ctcd.serving.http import page as pages
 
 pytestmark = pytest.mark.browser
@@ -76,6 +80,21 @@ def test_a_large_whole_number_is_sent_as_it_was_typed(chromium: Browser, tmp_pat
         with page.expect_request(lambda request: request.method == "POST") as asked:
             page.get_by_role("button", name="Predict").click()
         assert asked.value.post_data == f'{{"data": {{"number": {sent}}}}}'
+
+
+def test_the_form_of_a_drafted_instance_can_be_sent_as_it_is(chromium: Browser, tmp_path: Path) -> None:
+    """A table, that of docs/make-it-yours.md, is enough for a form whose example is a valid request."""
+    wine = load_wine(as_frame=True)
+    wine.frame.assign(target=wine.target_names[wine.target]).to_csv(tmp_path / "wine.csv", index=False)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)  # which says how the migration is laid out
+    assert run(["init", str(tmp_path / "wine.csv"), "--label", "target", "--into", str(tmp_path / "contracts")]) == 0
+    instance = load_instance(tmp_path / "contracts")
+    with opened(chromium) as page:
+        show(page, instance)
+        picture(page, "drafted-page.png")
+        sent = predict(page)["row"]
+    assert sent == {column.name: column.example for column in instance.contract.request_columns}
+    instance.payload.request.model_validate({"data": sent})
 
 
 def test_a_violation_of_the_policy_is_noticed(chromium: Browser) -> None:

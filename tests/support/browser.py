@@ -17,6 +17,8 @@ from ctcd.contract.spec import Column, Kind
 
 INSTANCE = load_instance(Path(__file__).parents[2] / os.environ.get("INSTANCE", "tests/instance"))
 """The instance whose pages are tested: that of the engine's tests, or the one in the folder that INSTANCE names."""
+PICTURES = os.environ.get("SCREENSHOTS", "")
+"""Folder that the pictures of the documentation are written to, if there is one."""
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 """The names of what `scripts/ensure-chromium.sh` accepts."""
 
@@ -36,6 +38,13 @@ def opened(browser: Browser, *, width: int = 1200, height: int = 900, dark: bool
     context.close()
     if wrong := [each for each in found if not each.startswith("Failed to load resource")]:
         pytest.fail("; ".join(wrong))
+
+
+def picture(page: Page, name: str) -> None:
+    """Write what the window shows of the top of a page to the folder of pictures, if there is one."""
+    if PICTURES:
+        page.evaluate("scrollTo(0, 0)")
+        page.screenshot(path=Path(PICTURES) / name)
 
 
 def objections(page: Page) -> list[str]:

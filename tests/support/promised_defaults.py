@@ -125,9 +125,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "cli/output.py": {
         "LOG_WIDTH": 120,  # Columns where output goes to a file or a log
-        "READABLE": 10,  # Characters that a column has at least, if its texts are that long; numbers are never broken
+        "READABLE": 10,  # Characters that a column has at least, if its texts are that long; numbers and times are never broken
         "dumps(allow_nan)": False,
-        "moment(timespec)": "'seconds'",
     },
     "cli/scoring.py": {
         "predict(engine)": "'process'",

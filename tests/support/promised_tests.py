@@ -15,7 +15,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "cache": 4, "consume": 11, "kinds": 3, "workers": 1,
     },
     "tests/browser": {
-        "form": 7, "kinds": 3, "reports": 1,
+        "form": 7, "kinds": 4, "reports": 2,
     },
     "tests/containers": {
         "airflow": 5, "airflow_docker_runner": 1, "api": 4, "contents": 7, "ct": 3, "deploy_compose": 9,

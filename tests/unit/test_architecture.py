@@ -28,6 +28,7 @@ ORDER = (
     "settings",
     "loopback",
     "progress",
+    "times",
     "markdown",
     "html_report",
     "contract",

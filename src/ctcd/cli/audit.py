@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctcd.cli.options import MAX_ROWS, JsonOutput, moment_option
-from ctcd.cli.output import moment, out, present, shown_progress, table
+from ctcd.cli.output import out, present, shown_progress, table
 from ctcd.errors import GateRefused, NotFound, UsageError
 from ctcd.settings import load_settings
 from ctcd.stages import audit as stages
+from ctcd.times import moment
 
 if TYPE_CHECKING:
     from ctcd.scoring.replay import ReplayReport

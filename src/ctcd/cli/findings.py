@@ -7,9 +7,10 @@ import typer
 
 from ctcd import markdown
 from ctcd.cli.options import JsonOutput, Summary, epilog
-from ctcd.cli.output import append, emit, moment, out, present, table
+from ctcd.cli.output import append, emit, out, present, table
 from ctcd.settings import load_settings
 from ctcd.stages import findings as stages
+from ctcd.times import moment
 
 if TYPE_CHECKING:
     from ctcd.monitoring.findings import Finding

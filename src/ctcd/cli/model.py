@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, Reason, Summary, Today
-from ctcd.cli.output import append, emit, err, moment, out, present, shown_progress, table
+from ctcd.cli.output import append, emit, err, out, present, shown_progress, table
 from ctcd.cli.views import show_decision, show_training
 from ctcd.errors import GateRefused, UsageError
 from ctcd.settings import Settings, load_settings
 from ctcd.stages import promotion as stages
 from ctcd.stages import training
 from ctcd.stages.connections import instance
+from ctcd.times import moment
 from ctcd.urls import run_page, version_page
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _show_decisions(decisions: list[stages.RecordedDecision]) -> None:
         against = f"champion {each.decision.champion}" if each.decision.champion else "no champion"
         mark = "; it was promoted by this decision" if each.promoted else ""
         out.print(
-            f"decision {each.number}, {each.decided_at}, against {against}: {each.decision.status.value}{mark}",
+            f"decision {each.number}, {moment(each.decided_at)}, against {against}: {each.decision.status.value}{mark}",
             highlight=False,
         )
         for reason in each.decision.reasons:

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from ctcd.cli.options import JsonOutput, epilog
-from ctcd.cli.output import emit, moment, out, present, table
+from ctcd.cli.output import emit, out, present, table
 from ctcd.errors import DataRefused, Unreachable
 from ctcd.settings import load_settings
 from ctcd.stages import outbox as stages
+from ctcd.times import moment
 
 outbox = typer.Typer(
     help="Predictions that the store does not have: list, retry or export them.",

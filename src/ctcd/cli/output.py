@@ -1,10 +1,10 @@
 """What a command prints: progress on standard error; a table, or one JSON document with --json, on standard output."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +25,9 @@ LOG_WIDTH = 120
 """Columns where output goes to a file or a log."""
 
 READABLE = 10
-"""Characters that a column has at least, if its texts are that long; numbers are never broken."""
+"""Characters that a column has at least, if its texts are that long; numbers and times are never broken."""
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 # What is printed holds texts of people and files, which may have brackets and colons: nothing is read as markup.
 out = Console(width=None if sys.stdout.isatty() else LOG_WIDTH, markup=False, emoji=False)
@@ -53,12 +55,6 @@ def append(path: Path, text: str) -> None:
         file.write(text)
 
 
-def moment(given: datetime | str, timespec: str = "seconds") -> str:
-    """Return a time in UTC, as the options that take a time read it: 2025-08-31T03:30:05Z; a text is in ISO 8601."""
-    known = datetime.fromisoformat(given) if isinstance(given, str) else given
-    return f"{known.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"
-
-
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table; columns of numbers are aligned to the right, and None is an empty cell.
 
@@ -68,10 +64,18 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     numeric = [
         bool(rows) and all(isinstance(row[index], int | float | None) for row in rows) for index in range(len(columns))
     ]
+    timed = [
+        any(text[index] for text in texts) and all(not text[index] or _TIME.fullmatch(text[index]) for text in texts)
+        for index in range(len(columns))
+    ]
     least = [
         max(
-            min(READABLE, len(column)),
-            *(len(text[index]) if numeric[index] else min(READABLE, len(text[index])) for text in texts),
+            len(column) if timed[index] else min(READABLE, len(column)),
+            *(
+                len(line) if numeric[index] or timed[index] else min(READABLE, len(line))
+                for text in texts
+                for line in text[index].split("\n")
+            ),
             0,
         )
         for index, column in enumerate(columns)
@@ -81,8 +85,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
             table(f"{title} ({number} of {len(texts)})", ("column", "value"), list(zip(columns, text, strict=True)))
         return
     shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for column, right, width in zip(columns, numeric, least, strict=True):
-        shown.add_column(column, justify="right" if right else "left", min_width=width, overflow="fold")
+    for column, right, whole, width in zip(columns, numeric, timed, least, strict=True):
+        # Widths are taken from the widest columns first, below the minimum of one that may be wrapped.
+        shown.add_column(column, justify="right" if right else "left", min_width=width, no_wrap=whole, overflow="fold")
     for text in texts:
         shown.add_row(*text)
     out.print(shown)

@@ -8,13 +8,14 @@ import typer
 
 from ctcd import urls
 from ctcd.cli.options import JsonOutput, NextDay, day_option
-from ctcd.cli.output import err, moment, out, present, shown_progress, table
+from ctcd.cli.output import err, out, present, shown_progress, table
 from ctcd.cli.views import show_batch
 from ctcd.errors import UsageError
 from ctcd.settings import load_settings
 from ctcd.stages import deployment
 from ctcd.stages import scoring as stages
 from ctcd.stages.connections import instance
+from ctcd.times import moment
 
 if TYPE_CHECKING:
     from ctcd.monitoring.performance import PerformanceReport
@@ -137,13 +138,15 @@ def performance(
 
 def show_performance(report: "PerformanceReport", period: str) -> None:
     """Show a row for each model and period, and the findings."""
+    from ctcd.monitoring.performance import UNKNOWABLE, with_share
+
     rows = [
         (
             row.first_day,
             row.model_version,
             row.run_id[:8],
             row.predictions,
-            f"{row.completeness:.1%}",
+            with_share(row.labelled, row.predictions).replace(" ", "\n"),  # the intervals need the width
             _with_interval(row.accuracy, row.accuracy_low, row.accuracy_high),
             _with_interval(row.macro_f1, row.macro_f1_low, row.macro_f1_high),
             row.estimated_accuracy,
@@ -159,6 +162,8 @@ def show_performance(report: "PerformanceReport", period: str) -> None:
         ),
         rows,
     )
+    if report.joined_by is None:
+        out.print(UNKNOWABLE, highlight=False, soft_wrap=True)
     for finding in report.findings:
         out.print(f"finding {finding.id}: {finding.subject}", highlight=False, soft_wrap=True)
 

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ctcd.cli.options import JsonOutput, Reason, epilog
-from ctcd.cli.output import moment, out, present, table
+from ctcd.cli.output import out, present, table
 from ctcd.settings import load_settings
 from ctcd.stages import traffic as stages
+from ctcd.times import moment
 
 if TYPE_CHECKING:
     from ctcd.contract.traffic import Experiment

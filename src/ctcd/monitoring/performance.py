@@ -32,6 +32,8 @@ ALWAYS_READ = 10_000
 """Days with at most this many predictions are read in every run; for larger ones stored counts are used, see `_is_current`."""
 MORE_LABELS = 1.5
 """Growth of the number of labels since the last reading, as a factor, from which a larger day is read again."""
+UNKNOWABLE = "no label can be known: requests have neither group nor key (see --group and --key of ctcd init)"
+"""What is said of a contract whose requests do not name the row that they are about."""
 PERIODS = {Period.DAILY: 31, Period.WEEKLY: 5}
 """Number of past periods in a report; they are recomputed as labels become known."""
 LEVEL = 0.95
@@ -111,9 +113,14 @@ class Performance:
 
 @dataclass(frozen=True, kw_only=True)
 class PerformanceReport:
-    """Rows that were written to the table of the store, oldest first, and the findings that they led to."""
+    """Rows that were written to the table of the store, oldest first, and the findings that they led to.
+
+    Args:
+        joined_by: column of requests by which their labels are found; None if they have none, so that no label can be known.
+    """
 
     table: str
+    joined_by: str | None
     rows: tuple[Performance, ...]
     findings: tuple[Finding, ...] = ()
 
@@ -158,7 +165,16 @@ def write_performance(
     if records := [_record(row, kept, now) for of_length in rows.values() for row, kept in of_length]:
         with transaction(engine) as connection:
             upsert(connection, table, records)
-    return PerformanceReport(table=table.name, rows=tuple(row for row, _ in rows[period]))
+    return PerformanceReport(
+        table=table.name,
+        joined_by=contract.group.name if contract.identity else None,
+        rows=tuple(row for row, _ in rows[period]),
+    )
+
+
+def with_share(labelled: int, predictions: int) -> str:
+    """Return how many predictions have a known label, and their share, as text."""
+    return f"{labelled:,} ({labelled / predictions:.1%})"
 
 
 def scores(confusion: NDArray[np.integer[Any]], classes: Sequence[str], independent: float) -> dict[str, Any]:

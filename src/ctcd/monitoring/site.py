@@ -18,10 +18,12 @@ from ctcd.monitoring import plots
 from ctcd.monitoring.findings import list_findings
 from ctcd.monitoring.page import FOLDER as DATA_MONITOR
 from ctcd.monitoring.page import INDEX
+from ctcd.monitoring.performance import UNKNOWABLE, with_share
 from ctcd.monitoring.periods import Period
 from ctcd.registry.versions import CHAMPION, GATE, REASONS, Registry
 from ctcd.store.engine import reading
 from ctcd.store.tables import build_tables
+from ctcd.times import moment
 
 WEEKS = 26
 """Number of past weeks of predictions that are shown."""
@@ -123,7 +125,7 @@ def _performance(engine: Engine, contract: Contract) -> Page:
             cells=cells(
                 *_whose(each),
                 f"{each['predictions']:,}",
-                f"{each['labelled']:,}",
+                with_share(each["labelled"], each["predictions"]),
                 _with_interval(each, "accuracy"),
                 _with_interval(each, "macro_f1"),
                 _recall(each),
@@ -138,7 +140,7 @@ def _performance(engine: Engine, contract: Contract) -> Page:
     verdict = (
         f"accuracy {_score(known['accuracy'])} of version {known['model_version']} in the week from {known['first_day']}"
         if known
-        else "no label is known yet"
+        else ("no label is known yet" if contract.identity else UNKNOWABLE)
     )
     if estimated and (known is None or estimated["first_day"] > known["first_day"]):
         verdict += (
@@ -192,6 +194,8 @@ def _drift(engine: Engine, contract: Contract) -> Page:
                 f"{each['rows']:,}",
                 _score(each["distance"]),
                 _score(each["distance_limit"]),
+                _shares(each, "missing"),
+                _shares(each, "unseen"),
                 ", ".join(each["drifted"]),
             )
         )
@@ -205,7 +209,10 @@ def _drift(engine: Engine, contract: Contract) -> Page:
         if newest:
             verdicts.append(f"{moved} of {len(newest)} columns beyond a limit {when} {newest[0]['first_day']}")
     verdict = "; ".join(verdicts) or "no day and no week compared yet"
-    header = ("day or week", "version", "run", "rows of", "feature", "rows", "distance", "limit", "drifted")
+    header = (
+        *("day or week", "version", "run", "rows of", "feature", "rows", "distance", "limit"),
+        *("missing (in training)", "unseen (in training)", "drifted"),
+    )
     note = (
         "Jensen-Shannon distance as a multiple of its limit (dashed), of the columns that were furthest away. One beyond "
         "its limit has drifted if its PSI is large enough to matter, too."
@@ -241,7 +248,7 @@ def _decisions(registry: Registry, copied: dict[str, str]) -> Page:
             pages = {}
             verdict += "; its evidence is gone"
         reasons = "\n".join(json.loads(each.tags.get(REASONS, "[]")))
-        rows.append(Row(cells=cells(each.version, each.created_at, ", ".join(each.aliases), reasons, verdict)))
+        rows.append(Row(cells=cells(each.version, moment(each.created_at), ", ".join(each.aliases), reasons, verdict)))
         for name, text in pages.items():
             file = f"decisions/{each.version}/{name}"
             copied[file] = text
@@ -334,6 +341,12 @@ def _whose(row: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return the day or week of a row, and the model: version and run, as a number of a version can come again."""
     first, last = row["first_day"], row["last_day"]
     return f"{first}" if first == last else f"{first} to {last}", row["model_version"], row["run_id"][:8]
+
+
+def _shares(row: Mapping[str, Any], what: str) -> str | None:
+    """Return the share of missing or unseen values, and that in the training data; None for a column that has none."""
+    now, then = row[what], row[f"reference_{what}"]
+    return None if now is None or then is None else f"{now:.2%} ({then:.2%})"
 
 
 def _recall(row: Mapping[str, Any]) -> str:

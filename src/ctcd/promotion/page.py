@@ -10,6 +10,7 @@ from ctcd.html_report import Figure, Page, Row, Section, cells
 from ctcd.promotion.bootstrap import Interval
 from ctcd.promotion.decision import Decision, RuleResult, from_json, shown_value, to_markdown
 from ctcd.promotion.evidence import EVIDENCE, THIS, DriftSince, Evidence
+from ctcd.times import moment
 
 SHOWN_SLICES, SHOWN_REASONS, SHOWN_SOURCES, SHOWN_DRIFT = 8, 10, 20, 20
 """Number of slices of a column, the worst first, of reasons of quarantined rows, of source files, and of features with
@@ -77,7 +78,7 @@ def evidence_page(judged: Judged, evidence: Evidence, plots: Mapping[str, str], 
         good=not failed,
         facts=(
             *(("refused because of", reason) for reason in decision.reasons),
-            ("decision", f"{judged.number}, {judged.decided_at}"),
+            ("decision", f"{judged.number}, {moment(judged.decided_at)}"),
             ("champion", against),
             ("training run", decision.candidate_run),
             ("holdout", f"{evidence.rows} rows of {evidence.groups} groups, {decision.holdout[:12]}"),
@@ -102,7 +103,7 @@ def short_form(judged: Judged, evidence: Evidence) -> str:
     """Return the decision as Markdown: verdict, rules, scores, and where the page is."""
     header, rows = _score_table(evidence)
     lines = [markdown.row(header), "|---" * len(header) + "|", *map(markdown.row, rows)]
-    written = f"Decision {judged.number} about this version, {judged.decided_at}."
+    written = f"Decision {judged.number} about this version, {moment(judged.decided_at)}."
     page = f"Evidence with plots: `gate/{judged.number}.html` of the run, beside this file where it was decided."
     return "\n".join((to_markdown(judged.decision), *lines, "", _interval_note(evidence), "", page, "", written, ""))
 
@@ -380,7 +381,7 @@ def _told(judged: Judged) -> dict[tuple[str, str], str]:
     told = {
         ("decision", "verdict"): str(decision.status),
         ("decision", "rules that failed"): failed or "none",
-        ("decision", "decided"): f"{judged.number}, {judged.decided_at}",
+        ("decision", "decided"): f"{judged.number}, {moment(judged.decided_at)}",
         ("decision", "champion"): decision.champion or "none",
         ("decision", "holdout"): decision.holdout[:12],
     }

@@ -282,9 +282,8 @@ def test_every_decision_is_kept_and_the_one_that_promoted_stays_marked(desk: Des
         content = json.loads(Path(outcome.json_file).read_text())
         assert (content["number"], content["status"]) == (number, outcome.status)
         assert datetime.fromisoformat(content["decided_at"]).tzinfo is UTC
-        assert (
-            f"Decision {number} about this version, {content['decided_at']}" in Path(outcome.markdown_file).read_text()
-        )
+        decided_at = content["decided_at"].replace("+00:00", "Z")
+        assert f"Decision {number} about this version, {decided_at}." in Path(outcome.markdown_file).read_text()
     tags = desk.registry.info(first.version).tags
     assert (tags[GATE], tags[DECISION], tags[PROMOTED_BY]) == ("refused", str(began + 3), str(began))
     desk.registry.rollback(reason="a test")

@@ -16,6 +16,7 @@ from ctcd.cli.options import parse_moment
 from ctcd.registry.versions import RegisteredVersion
 from ctcd.settings import Settings
 from ctcd.store.retention import RetentionReport
+from ctcd.times import moment
 
 
 @pytest.fixture
@@ -45,6 +46,23 @@ def test_a_table_that_is_too_wide_is_printed_row_by_row(printed: StringIO) -> No
     for row in ("one", "two"):
         for column in columns:
             assert any(column in line and f"{row} {column} value" in line for line in lines)
+
+
+def test_a_time_is_in_one_line_beside_a_long_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log of 120 characters with an image's digest: the texts give way, as a broken time can be neither read nor given back."""
+    file = StringIO()
+    monkeypatch.setattr(output, "out", Console(width=output.LOG_WIDTH, file=file))
+    times = ("2025-08-31T03:30:05Z", "2025-09-01T03:30:05Z")
+    columns = ("from", "to", "version", "variant", "run", "served by", "answers")
+    image = f"registry.example:5000/team/service@sha256:{'0a' * 32}"
+    output.table(
+        "What answered", columns, [(*times, "12", "", "ab" * 16, image, 1_234_567), (*times, "13", "", "", "", 1)]
+    )
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= output.LOG_WIDTH
+    assert sum(all(each in line for each in times) for line in lines) == 2
+    cells = [line.split("│")[1:-1] for line in lines if line.startswith("│")]
+    assert "".join(cell.strip() for cell in list(zip(*cells, strict=True))[5]) == image
 
 
 def test_a_table_without_rows_has_its_headings(printed: StringIO) -> None:
@@ -103,8 +121,8 @@ def test_a_time_that_is_printed_can_be_given_as_it_is(capsys: pytest.CaptureFixt
     experiment: Any = SimpleNamespace(version="1", mode="canary", step=1, share=0.1, effective=at)
     shown = capsys.readouterr().out + traffic._shown(experiment)
     assert "2025-08-31 " in shown
-    assert shown.count(output.moment(at)) == 2
-    assert parse_moment(output.moment(at)) == datetime(2025, 8, 31, 3, 30, 5, tzinfo=UTC)
+    assert shown.count(moment(at)) == 2
+    assert parse_moment(moment(at)) == datetime(2025, 8, 31, 3, 30, 5, tzinfo=UTC)
 
 
 def test_what_comes_after_the_demo_is_of_the_same_instance(printed: StringIO, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -78,7 +79,13 @@ def registry(*versions: RegisteredVersion) -> Any:
 
 def version(number: str, *aliases: str, **tags: str) -> RegisteredVersion:
     return RegisteredVersion(
-        model_name="m", version=number, run_id="r", aliases=aliases, created_at=f"2025-09-0{number}", tags=tags, uri=""
+        model_name="m",
+        version=number,
+        run_id="r",
+        aliases=aliases,
+        created_at=f"2025-09-0{number}T03:30:05.678000+00:00",
+        tags=tags,
+        uri="",
     )
 
 
@@ -138,8 +145,11 @@ def test_the_site_says_what_is_on_record(store: Engine, tmp_path: Path) -> None:
             connection.execute(TABLES.performance.insert(), row)
         moved = [drift(before, "power", "missing"), drift(DAY, "hours", "distribution", "missing"), drift(DAY, "wear")]
         moved += [
-            drift(date(2025, 9, 9), each, *of, period="daily", last_day=date(2025, 9, 9))
-            for each, of in (("hours", ()), ("wear", ("unseen",)))
+            drift(date(2025, 9, 9), each, *of, period="daily", last_day=date(2025, 9, 9), **shares)
+            for each, of, shares in (
+                ("hours", (), {}),
+                ("wear", ("unseen",), {"missing": 0.0212, "unseen": 0.25, "reference_unseen": 0.001}),
+            )
         ]
         connection.execute(TABLES.drift.insert(), moved)
     evidence = {"psi": 0.123456, "rows": 1_234, "limits": {"psi": None, "bins": [1, 2]}}
@@ -169,15 +179,18 @@ def test_the_site_says_what_is_on_record(store: Engine, tmp_path: Path) -> None:
     recall, error = "sound 0.9000 [0.8500, 0.9500]\nworn 0.5000 [0.4000, 0.6000]", "accuracy +0.0111\nmacro F1 -0.0200"
     week, accuracy = "2025-08-25 to 2025-08-31", "0.7124 [0.7000, 0.7250]"
     assert pages["performance"].rows[1:4] == [
-        ["2025-09-01 to 2025-09-07", "2", "run-2", "4,000", "0", "", "", "", both, ""],
-        [week, "1", "run-1", "4,000", "3,200", accuracy, "0.6543", recall, "", error],
-        ["2025-08-18 to 2025-08-24", "1", "run-1", "4,000", "3,200", "0.7124", "0.6543", "", "", ""],
+        ["2025-09-01 to 2025-09-07", "2", "run-2", "4,000", "0 (0.0%)", "", "", "", both, ""],
+        [week, "1", "run-1", "4,000", "3,200 (80.0%)", accuracy, "0.6543", recall, "", error],
+        ["2025-08-18 to 2025-08-24", "1", "run-1", "4,000", "3,200 (80.0%)", "0.7124", "0.6543", "", "", ""],
     ]
     assert pages["performance"].rows[5:] == [
         [week, "1", "run-1", "grade", "Fair", "300", sliced, "0.6500 [0.5000, 0.7000]"]
     ]
     assert pages["drift"].rows[1:] == [
-        ["2025-09-09", "2", "r", "predictions", "wear", "1,234", "0.2568", "0.1235", "unseen"],
+        [
+            *("2025-09-09", "2", "r", "predictions", "wear", "1,234", "0.2568", "0.1235"),
+            *("2.12% (0.00%)", "25.00% (0.10%)", "unseen"),
+        ],
         [
             "2025-09-01 to 2025-09-07",
             "2",
@@ -187,14 +200,16 @@ def test_the_site_says_what_is_on_record(store: Engine, tmp_path: Path) -> None:
             "1,234",
             "0.2568",
             "0.1235",
+            "0.00% (0.00%)",
+            "",
             "distribution, missing",
         ],
-        [week, "2", "r", "predictions", "power", "1,234", "0.2568", "0.1235", "missing"],
+        [week, "2", "r", "predictions", "power", "1,234", "0.2568", "0.1235", "0.00% (0.00%)", "", "missing"],
     ]
     assert pages["drift"].links == ["findings.html", "index.html"]
     assert pages["decisions"].rows[1:] == [
-        ["2", "2025-09-02", "", f"macro F1 is low\n{ATTACK}", "refused"],
-        ["1", "2025-09-01", "champion", "", "passed"],
+        ["2", "2025-09-02T03:30:05Z", "", f"macro F1 is low\n{ATTACK}", "refused"],
+        ["1", "2025-09-01T03:30:05Z", "champion", "", "passed"],
     ]
     assert pages["decisions"].links == ["decisions/2/1.html", "decisions/2/2.html", "index.html"]
     assert (site / "decisions" / "2" / "1.html").read_text() == "<p>evidence of 2"
@@ -319,6 +334,15 @@ def test_a_site_needs_no_network_and_every_link_leads_to_a_page(store: Engine, t
         "no snapshot checked", "no label is known yet", "no day and no week compared yet", "no champion",
         "0 open", "no load test",
     ]  # fmt: skip
+
+
+def test_labels_that_can_never_be_known_are_not_awaited(store: Engine, tmp_path: Path) -> None:
+    """Where requests have neither group nor key, the page says so, and what would change it."""
+    contract = replace(CONTRACT)
+    vars(contract)["identity"] = ()
+    write_site(store, registry(), contract, reports=tmp_path, load=tmp_path, into=tmp_path)
+    verdict = Shown(tmp_path / "performance.html").texts["p"][0]
+    assert verdict == "no label can be known: requests have neither group nor key (see --group and --key of ctcd init)"
 
 
 def test_a_version_whose_run_is_gone_is_shown_without_its_evidence(store: Engine, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ SOURCES = tuple(
     )
     for name, digit in (("june", "2"), ("may", "1"))
 )
+DECIDED = "2025-09-01T03:30:05+00:00"
 DRIFT = DriftSince(
     version="6",
     rows=600,
@@ -183,7 +184,7 @@ def evidence_of(
 def judge(one: Evaluation, other: Evaluation | None = None, about: About = ABOUT) -> tuple[Judged, dict[str, str]]:
     """Return a decision with its evidence, and the content of its files by their ending."""
     evidence = evidence_of(one, other, about)
-    made = Judged(number=3, decided_at="2025-09-01", decision=decide(one, other, policy()), evidence=evidence)
+    made = Judged(number=3, decided_at=DECIDED, decision=decide(one, other, policy()), evidence=evidence)
     texts, _ = gate._files(made, evidence, CONTRACT)
     return made, {name.partition(".")[2]: text for name, text in texts.items()}
 
@@ -264,7 +265,7 @@ def test_the_short_form_has_the_same_scores_and_says_where_the_page_is(files: di
         assert f"| {metric} | {shown} |" in files["md"]
     assert files["md"].startswith("# Version 7: promote")
     assert "`gate/3.html`" in files["md"]
-    assert "Decision 3 about this version, 2025-09-01." in files["md"]
+    assert "Decision 3 about this version, 2025-09-01T03:30:05Z." in files["md"]
 
 
 @pytest.mark.slow
@@ -537,7 +538,7 @@ def test_a_page_without_months_says_why(tmp_path: Path) -> None:
     ):
         found = evidence_of(one, None, **changes)
         assert (found.months, found.undated) == ((), why)
-        made = Judged(number=1, decided_at="", decision=decide(one, None, policy()), evidence=found)
+        made = Judged(number=1, decided_at=DECIDED, decision=decide(one, None, policy()), evidence=found)
         assert f"Not known: {why}." in render(evidence_page(made, found, {}, "x"))
 
 
@@ -575,7 +576,7 @@ def test_a_name_is_shown_as_it_is_and_is_no_markup() -> None:
         ElementTree.fromstring(drawn)  # noqa: S314 - made here
         assert "<b>" not in drawn
     assert odd in "".join(ElementTree.fromstring(plots.draw(found)["confusion matrix"]).itertext())  # noqa: S314 - as above
-    made = Judged(number=1, decided_at="", decision=decide(one, None, policy()), evidence=found)
+    made = Judged(number=1, decided_at=DECIDED, decision=decide(one, None, policy()), evidence=found)
     page = render(evidence_page(made, found, plots.draw(found), odd))
     assert "<b>" not in page
     assert odd in "".join(Tables(page).texts)

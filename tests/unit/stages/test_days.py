@@ -19,7 +19,7 @@ from support.stores import TABLES
 from ctcd.cli.app import run
 from ctcd.cli.scoring import show_performance
 from ctcd.derived import synthetic
-from ctcd.monitoring.performance import Performance, PerformanceReport
+from ctcd.monitoring.performance import UNKNOWABLE, Performance, PerformanceReport
 from ctcd.monitoring.periods import Period
 from ctcd.settings import Settings, load_settings
 from ctcd.stages.connections import open_store
@@ -132,7 +132,7 @@ def test_a_person_reads_the_performance_as_a_table(settings: Settings, capsys: p
     shown = capsys.readouterr().out
     assert "Performance, daily" in shown
     assert "2025-09-01" in shown
-    assert "0.0%" in shown
+    assert "(0.0%)" in shown
 
 
 def test_every_heading_of_the_performance_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,15 +143,22 @@ def test_every_heading_of_the_performance_says_what_it_is(capsys: pytest.Capture
         macro_f1=0.6543, macro_f1_low=0.61, macro_f1_high=0.68, recall={}, recall_interval={}, confusion=[], slices={},
         estimated_accuracy=0.7234, estimated_macro_f1=0.66, accuracy_error=-0.011, macro_f1_error=0.0,
     )  # fmt: skip
-    show_performance(PerformanceReport(table="", rows=(week,)), "weekly")
+    show_performance(PerformanceReport(table="", joined_by="machine", rows=(week,)), "weekly")
     shown = capsys.readouterr().out
     assert "1 of 1" not in shown
+    assert UNKNOWABLE not in shown
     lines = [re.split("[┃│]", line)[1:-1] for line in shown.splitlines() if line[0] in "┃│"]
     assert [" ".join(" ".join(column).split()) for column in zip(*lines, strict=True)] == [
-        "from 2025-08-25", "version 12", "run 01234567", "predictions 1,234,567", "labelled 10.1%",
+        "from 2025-08-25", "version 12", "run 01234567", "predictions 1,234,567", "labelled 124,074 (10.1%)",
         "accuracy (95 %) 0.712 (0.690-0.732)", "macro F1 (95 %) 0.654 (0.610-0.680)", "estimated accuracy 0.7234",
         "its error -0.0110",
     ]  # fmt: skip
+
+
+def test_labels_that_can_never_be_known_are_not_awaited(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where requests have neither group nor key, the table is followed by that sentence."""
+    show_performance(PerformanceReport(table="", joined_by=None, rows=()), "daily")
+    assert UNKNOWABLE in capsys.readouterr().out
 
 
 @pytest.mark.slow
