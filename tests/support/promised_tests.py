@@ -33,7 +33,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
     },
     "tests/integration/dags": {
         "deployment_dag": 5, "hook": 7, "import": 5, "pod": 6, "prepare": 2, "simple": 1, "stack": 1,
-        "training_dag": 14,
+        "training_dag": 15,
     },
     "tests/integration/deployment": {
         "release": 24,

@@ -278,6 +278,35 @@ def test_predictions_are_compared_with_labels(
     assert rows[1]["first_day"] <= day <= rows[1]["last_day"]
 
 
+def test_a_report_is_backfilled_and_run_again(worker: Settings, store: Engine) -> None:
+    """Runs of past days, the later one first, report on the days before their own; once more, rows and findings are the same."""
+    label = rows_of(store, TABLES.labels)[0]
+    day = label[CONTRACT.event_date.name]
+    log_correct_prediction(store, label, worker.timezone)
+    recorded = []
+    for later in (9, 8, 8):
+        base_dt = day + timedelta(days=later)
+        due = datetime.combine(base_dt, time(6), ZoneInfo(worker.timezone))
+        done = run_dag("machine_condition_performance_report", logical_date=due)
+        assert done.state == "success"
+        [row] = [each for each in done.values["daily"]["rows"] if each["first_day"] == day.isoformat()]
+        assert (row["predictions"], row["accuracy"]) == (1, 1.0)
+        assert done.values["drift_daily"]["first_day"] == (base_dt - timedelta(days=1)).isoformat()
+        assert done.values["drift_weekly"]["last_day"] < base_dt.isoformat()
+        assert [each["day"] for each in done.values["export"]["days"]] == [day.isoformat()]
+        tables = (TABLES.performance, TABLES.drift, TABLES.findings)
+        recorded.append(
+            {
+                table.name: [{k: v for k, v in row.items() if k != "computed_at"} for row in rows_of(store, table)]
+                for table in tables
+            }
+        )
+    assert recorded[1] == recorded[2]
+    for rows in recorded[1:]:
+        daily = [each for each in rows[TABLES.performance.name] if each["period"] == "daily"]
+        assert [(each["first_day"], each["predictions"], each["accuracy"]) for each in daily] == [(day, 1, 1.0)]
+
+
 @pytest.mark.usefixtures("worker")
 def test_findings_that_another_monitor_took_up_start_no_second_training() -> None:
     """Between the question whether one is due and its start: the task is skipped, and emits no event."""
