@@ -180,8 +180,8 @@ broker-test: build/wheel ## test requests and answers through a real message bro
 patterns-test: build/wheel ## test the compositions in examples/patterns, each with its services as real processes
 	@$(ON_WHEEL) tests/patterns
 
-# Beside .venv: pandera imports Spark wherever it is installed, which no other test should wait for, and the S3 server of
-# the warehouse's tests needs older packages than the rest.
+# Beside .venv: pandera imports Spark wherever it is installed, which no other test should wait for, and the S3 server and
+# BigQuery's client of the warehouse's tests need older packages than the rest.
 .venv/.%: .venv/.bootstrap requirements/%.txt pyproject.toml
 	@echo "installing the packages of one kind of tests (hashed lock: requirements/$*.txt)"
 	@rm -rf build/$*
@@ -195,8 +195,8 @@ spark-test: build/wheel .venv/.spark ## test batch scoring on a Spark cluster of
 	@PYTHONPATH=build/wheel:build/spark EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis tests/spark
 
 .PHONY: warehouse-test
-warehouse-test: build/wheel .venv/.warehouse ## test copies of the prediction log in a warehouse, with a real S3 server
-	@$(ON_WHEEL) tests/warehouse
+warehouse-test: build/wheel .venv/.warehouse ## test copies of the prediction log in a warehouse: a real S3 server, and BigQuery's client
+	@PYTHONPATH=build/wheel:build/warehouse EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis tests/warehouse
 
 .PHONY: coverage
 coverage: ## combine the coverage of all tests and compare it with the floor

@@ -11,8 +11,9 @@ and backfilled: it replaces the rows of its days.
 
 `report` writes what is known, also of earlier days, as a site of pages into the folder of reports.
 
-`export` copies the prediction log to the warehouse, if `CTCD_WAREHOUSE` names one. `retain` deletes the log's oldest months
-once `due` and `export` are done, if `CTCD_LOG_KEEP_MONTHS` says how many are kept.
+`export` copies the prediction log to the warehouse, if `CTCD_WAREHOUSE` names one, and from there into BigQuery, if
+`CTCD_BIGQUERY` names a table. `retain` deletes the log's oldest months once `due` and `export` are done, if
+`CTCD_LOG_KEEP_MONTHS` says how many are kept.
 
 What they find becomes a finding, and a new one is told to the webhook. `due` says whether findings ask for a training; if so,
 `start_training` starts continuous training by the asset `<name>_finding`. That is off until `CTCD_TRAIN_ON_FINDINGS` is set.

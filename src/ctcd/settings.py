@@ -224,6 +224,8 @@ class Settings(BaseSettings):
     """URL of the deployed service for clients; empty: the host and port that it listens on."""
     warehouse: str = ""
     """Folder that the prediction log is exported to, or its URL, such as s3://bucket/predictions; empty: none."""
+    bigquery: str = ""
+    """Table of BigQuery that exports to gs:// are loaded into, as project.data_set.table; empty: none."""
 
     artifacts: ClassVar[PathIn] = PathIn("home", "mlartifacts")
     """Folder of MLflow artifacts in embedded mode."""
@@ -289,6 +291,13 @@ class Settings(BaseSettings):
             return value
         if not urls.is_url(text, *(("ssh",) if ssh else ("http", "https"))):
             raise ValueError(f"not a URL such as {'ssh://user@host' if ssh else 'https://host:5000'}")
+        return value
+
+    @field_validator("bigquery")
+    @classmethod
+    def _table_is_one(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[\w-]+\.\w+\.[\w-]+", value, re.ASCII):
+            raise ValueError("not a table such as project.data_set.table")
         return value
 
     @field_validator("cache_url")

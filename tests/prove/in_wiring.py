@@ -111,6 +111,11 @@ DEFECTS = [
         "unit/stages/test_handed_on.py::test_a_stage_hands_on_what_it_is_given",
     ),
     _code(
+        "export that BigQuery cannot load", "stages/scoring.py",
+        "        bigquery.require_loadable(contract, folder)\n", "        pass\n",
+        "unit/store/test_warehouse.py::test_nothing_is_exported_that_bigquery_cannot_load",
+    ),
+    _code(
         "late prediction that never reaches the warehouse", "store/warehouse.py",
         "            if complete is None:", "            if not present:", LATE,
     ),

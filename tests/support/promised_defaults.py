@@ -986,6 +986,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "deploy_proxy_image": "'haproxy:3.0-bookworm'",  # the long-term release
         "deploy_url": "''",
         "warehouse": "''",  # nothing leaves the store unless somebody asks for it
+        "bigquery": "''",  # as above
         "SettingsConfigDict(extra)": "'ignore'",
         "render_as_string(hide_password)": False,
         "errors(include_input)": False,
@@ -1016,6 +1017,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "stages/training.py": {
         "train(force)": False,  # as for the command
+    },
+    "store/bigquery.py": {
+        "RETRY_SECONDS": 120.0,  # Seconds for which a request is repeated that gets no answer
+        "REQUEST_SECONDS": 60.0,
+        "POLL_SECONDS": 2.0,  # a load of a day takes seconds to minutes
+        "replace(days)": "tuple(days)",
     },
     "store/conversion.py": {
         "_DAY_LENGTH": 10,  # of 2025-08-31

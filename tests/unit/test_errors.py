@@ -41,6 +41,7 @@ READ_ANYWAY = {
     ("src/ctcd/serving/broker.py", "ResponseError"): "whether a group of consumers exists already",
     ("src/ctcd/serving/launch.py", "OSError"): "returned to a caller that reads its strerror",
     ("src/ctcd/serving/predictor.py", "BaseException"): "handed to the request, which raises it",
+    ("src/ctcd/store/bigquery.py", "GoogleAPIError|GoogleAuthError|OSError"): "the class of its cause",
     ("src/ctcd/store/engine.py", "DBAPIError"): "its code is looked up",
     ("src/ctcd/store/engine.py", "OperationalError"): "its code is looked up",
     ("src/ctcd/store/sources.py", "Error"): "the csv module's messages are constant",

@@ -57,6 +57,8 @@ def test_the_defaults_are_embedded_and_bind_to_loopback() -> None:
         ("FEATURE_STORE_URL", "postgresql://a:b@host/db", "postgresql"),
         ("CTCD_TIMEZONE", "Mars/Olympus", "IANA time zone"),
         ("CTCD_PORT", "0", "greater than or equal to 1"),
+        ("CTCD_BIGQUERY", "data.log", "not a table such as project.data_set.table"),
+        ("CTCD_BIGQUERY", "project.data.log`; DROP", "not a table such as project.data_set.table"),
         ("CTCD_SNAPSHOT_KEEP_DAYS", "soon", "valid integer"),
         ("CTCD_ENVIRONMENT", "moon", "local"),
         *((name, url, "not a URL such as http") for name in URLS for url in MALFORMED),

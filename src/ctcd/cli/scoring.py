@@ -197,7 +197,8 @@ def export(
 ) -> None:
     """Copy the prediction log to a data warehouse: a Parquet file for each day, in a folder or a cloud's bucket.
 
-    Days whose predictions are all there are left as they are, so that it can be run again at any time.
+    Days whose predictions are all there are left as they are, so that it can be run again at any time. If the setting bigquery
+    names a table, what is in a bucket of Google Cloud Storage is loaded into it.
     """
     settings = load_settings()
     if (into and not sql) or (sql and (json or base_dt or days != EXPORTED_DAYS)):
@@ -217,8 +218,9 @@ def export(
 
 
 def _show_exported(report: "ExportReport") -> None:
-    rows = [(day.day, day.rows, day.file, "now" if day.written else "earlier") for day in report.days]
-    table(f"Predictions in {report.folder}", ("day", "rows", "file", "written"), rows)
+    when = {True: "now", False: "earlier", None: "no"}
+    rows = [(day.day, day.rows, day.file, when[day.written], when[day.loaded]) for day in report.days]
+    table(f"Predictions in {report.folder}", ("day", "rows", "file", "written", "loaded"), rows)
 
 
 def retain(

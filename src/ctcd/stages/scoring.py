@@ -185,21 +185,31 @@ def drift(settings: Settings, base_dt: date, *, period: str, progress: Progress 
 def export(
     settings: Settings, base_dt: date, folder: str = "", *, days: int, progress: Progress = silent
 ) -> "ExportReport":
-    """Write the predictions of the days before a day to a folder, by default that of the settings, as Parquet files."""
+    """Write the predictions of the days before a day to a folder, by default that of the settings, as Parquet files.
+
+    Then BigQuery loads them, if the settings name a table.
+    """
     from datetime import timedelta
     from zoneinfo import ZoneInfo
 
+    from ctcd.store import bigquery
     from ctcd.store.warehouse import export_log
 
-    return export_log(
+    contract, folder = instance(settings).contract, warehouse(settings, folder)
+    if settings.bigquery:
+        bigquery.require_loadable(contract, folder)
+    report = export_log(
         open_store(settings),
-        instance(settings).contract,
+        contract,
         [base_dt - timedelta(days=back) for back in range(days, 0, -1)],
-        warehouse(settings, folder),
+        folder,
         zone=ZoneInfo(settings.timezone),
         chunk_rows=settings.ingest_chunk_rows,
         progress=progress,
     )
+    if not settings.bigquery:
+        return report
+    return bigquery.load_days(contract, report, settings.bigquery, progress=progress)
 
 
 def retain(settings: Settings, *, partition: bool = False, progress: Progress = silent) -> "RetentionReport":

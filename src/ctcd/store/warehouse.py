@@ -42,6 +42,8 @@ from ctcd.store.engine import reading
 from ctcd.store.prediction_log import given
 from ctcd.store.tables import UtcDateTime, build_tables
 
+_NAME = re.compile(r"(\d+)-(\d+)\.parquet")
+"""Name of a file: its number of predictions, and the highest id of them."""
 _PART = ".part"
 """Ends the name of a file that is not complete."""
 _LEFT = timedelta(days=1)
@@ -64,12 +66,16 @@ class ExportedDay:
         rows: its predictions.
         file: its path in the folder.
         written: whether it was written now; otherwise it was there.
+        earlier: paths of files of earlier exports that stay, as they have predictions that the log has lost.
+        loaded: whether BigQuery loaded something of it now, False if it had all of it; None if it is not asked to.
     """
 
     day: str
     rows: int
     file: str
     written: bool
+    earlier: tuple[str, ...] = ()
+    loaded: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +132,16 @@ def export_log(
                     files.create_dir(place)
                 _write(files, f"{place}/{name}", contract, chunks)
                 held_until = partial(_count, connection, log.c.id, of_day)
-                for other in present.values():
-                    if _is_outdated(other, last, held_until):
-                        with suppress(FileNotFoundError):  # another export was first
-                            files.delete_file(other.path)
+                for other in [each for each in present.values() if _is_outdated(each, last, held_until)]:
+                    del present[other.base_name]
+                    with suppress(FileNotFoundError):  # another export was first
+                        files.delete_file(other.path)
             held, name = complete or (rows, name)
-            file = f"{log.name}/day={day}/{name}"
-            found.append(ExportedDay(day=str(day), rows=held, file=file, written=complete is None))
+            others = sorted(each for each in present if each != name and _NAME.fullmatch(each))
+            file, *earlier = (f"{log.name}/day={day}/{each}" for each in (name, *others))
+            found.append(
+                ExportedDay(day=str(day), rows=held, file=file, written=complete is None, earlier=tuple(earlier))
+            )
     progress("days exported", len(days), len(days))
     return ExportReport(folder=folder, days=tuple(found))
 
@@ -168,7 +177,7 @@ def require_exported(engine: Engine, contract: Contract, before: datetime, folde
 
 def _complete(present: dict[str, fs.FileInfo], rows: int, last: int) -> tuple[int, str] | None:
     """Return rows and name of a file of a day that holds so many predictions or more, up to this id; None if none does."""
-    named = (re.fullmatch(r"(\d+)-(\d+)\.parquet", name) for name in present)
+    named = map(_NAME.fullmatch, present)
     return max(
         ((int(each[1]), each[0]) for each in named if each and int(each[1]) >= rows and int(each[2]) >= last),
         default=None,
@@ -179,7 +188,7 @@ def _is_outdated(file: fs.FileInfo, last: int, held_until: Callable[[int], int])
     """Return whether a file is one of an earlier export of which the log still has all, or what a killed one has left."""
     if re.fullmatch(rf"\d+-\d+\.parquet\.\w+{_PART}", file.base_name):
         return bool(file.mtime < datetime.now(UTC) - _LEFT)
-    named = re.fullmatch(r"(\d+)-(\d+)\.parquet", file.base_name)
+    named = _NAME.fullmatch(file.base_name)
     return named is not None and int(named[2]) < last and int(named[1]) <= held_until(int(named[2]))
 
 
@@ -278,9 +287,8 @@ def load_statements(contract: Contract, folder: str, table: str, dialect: Dialec
     bigquery, log = dialect is Dialect.BIGQUERY, build_tables(contract).predictions
     if not re.fullmatch(r"[\w-]+(\.[\w-]+)+" if bigquery else r"[\w.-]+", table):
         raise UsageError("not a name of a table", where=table, hint="give it as data_set.table (--into)")
-    for column in _columns(contract):
-        if bigquery and not re.fullmatch(r"[A-Za-z_]\w*", column.name, re.ASCII):
-            raise UsageError("BigQuery has no columns of such a name", where=column.name, hint="give it an alias")
+    if bigquery:
+        bigquery_columns(contract)
     root = folder.partition("?")[0].rstrip("/") if "://" in folder else str(Path(folder).resolve())
     if bigquery:
         root = root.replace("\\", "\\\\").replace("'", "\\'")
@@ -303,10 +311,26 @@ def load_statements(contract: Contract, folder: str, table: str, dialect: Dialec
         # A file from before a column was added to the log does not have it.
         source = f"read_parquet('{root}/{log.name}/day=*/*.parquet', union_by_name = true, hive_partitioning = false)"
         load = f"{create};"
-    names = ", ".join(types)
-    return f"""{load}
+    return f"{load}\n\n{merge_statement(list(types), target, source)}"
 
-MERGE INTO {target} AS logged
+
+def bigquery_columns(contract: Contract) -> dict[str, str]:
+    """Return the columns of a table of BigQuery for the log: name and type in its SQL.
+
+    Raises:
+        UsageError: BigQuery takes no column of such a name.
+    """
+    columns = _columns(contract)
+    for column in columns:
+        if not re.fullmatch(r"[A-Za-z_]\w*", column.name, re.ASCII):
+            raise UsageError("BigQuery has no columns of such a name", where=column.name, hint="give it an alias")
+    return {column.name: _of(column).bigquery for column in columns}
+
+
+def merge_statement(columns: Sequence[str], target: str, source: str) -> str:
+    """Return the SQL that adds to one table the predictions of another that it lacks; all names are quoted."""
+    names = ", ".join(columns)
+    return f"""MERGE INTO {target} AS logged
 USING (
   SELECT {names}
   FROM {source}

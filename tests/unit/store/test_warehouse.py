@@ -1,6 +1,7 @@
 """Copies of the prediction log for a warehouse."""
 
 import os
+import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -11,11 +12,13 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import Engine, delete
-from support.instance import CONTRACT
+from support.instance import CONTRACT, INSTANCE
 from support.small_contracts import BARE, Small, write_instance
 from support.stores import TABLES, rows_of
 
 from ctcd.errors import Unreachable, UsageError
+from ctcd.settings import Settings
+from ctcd.stages import scoring
 from ctcd.store import warehouse
 from ctcd.store.prediction_log import LoggedPrediction, append
 from ctcd.store.warehouse import Dialect, ExportReport, export_log, load_statements, require_exported
@@ -191,6 +194,22 @@ def test_a_file_that_another_export_has_removed_is_no_error(
     assert [each.rows for each in export(filled, tmp_path).days] == [4, 1]
 
 
+@pytest.mark.parametrize(
+    ("folder", "rule"),
+    [("{}", "loads from Google Cloud Storage only"), ("gs://bucket/predictions", r"install ctcd\[bigquery\]")],
+)
+def test_nothing_is_exported_that_bigquery_cannot_load(
+    filled: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, rule: str
+) -> None:
+    """Neither to another folder than one in its cloud, nor without its package: that is said before anything is written."""
+    monkeypatch.setitem(sys.modules, "google.cloud", None)
+    monkeypatch.setattr(scoring, "open_store", lambda _: filled)
+    settings = Settings(home=tmp_path, contracts=INSTANCE.folder, bigquery="project.data.log")
+    with pytest.raises(UsageError, match=rule):
+        scoring.export(settings, date(2025, 9, 1), folder.format(tmp_path / "exports"), days=2)
+    assert not (tmp_path / "exports").exists()
+
+
 def test_statements_for_bigquery_name_every_column() -> None:
     """They load all days into a table beside, and merge by request id."""
     text = load_statements(CONTRACT, "gs://bucket/predictions/", "data.log", Dialect.BIGQUERY)
@@ -233,4 +252,6 @@ def test_a_file_with_rows_that_the_log_has_lost_stays_beside_later_ones(filled: 
         log(filled, number, MIDNIGHT - timedelta(microseconds=number))
     assert export(filled, tmp_path).days[0].written
     assert [row["request_id"] for row in loaded(tmp_path)] == [f"request-{number}" for number in (0, 1, 2, 3, 7, 8)]
-    assert not export(filled, tmp_path).days[0].written
+    [again, _] = export(filled, tmp_path).days
+    assert not again.written
+    assert [Path(file).name for file in (*again.earlier, again.file)] == ["3-3.parquet", "4-6.parquet"]
