@@ -1353,7 +1353,7 @@ COMPOSED = [
     ),
     _composed(
         "broken connection to a part that fails the request", "parts",
-        "except ClientConnectionError:", "except ZeroDivisionError:", f"{COMPOSITIONS}[ensemble]",
+        "except ClientError as error:", "except ZeroDivisionError as error:", f"{COMPOSITIONS}[ensemble]",
     ),
     _composed(
         "answer of a composition that is not logged", "parts",
