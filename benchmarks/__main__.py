@@ -138,9 +138,7 @@ def main(
         }
         path = RESULTS / f"{part}.json"
         path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        out.print(
-            f"kept in {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}", highlight=False
-        )
+        out.print(f"kept in {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
 
 if __name__ == "__main__":

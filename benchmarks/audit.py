@@ -151,10 +151,12 @@ def _result(
 ) -> AuditResult:
     counts = Counter(str(row["request_id"]) for row in rows)
     versions = {str(row["request_id"]): row["model_version"] for row in rows}
-    told: dict[datetime, set[object]] = defaultdict(set)
+    reported: dict[datetime, set[object]] = defaultdict(set)
     for row in rows:
-        told[row["created_at"].replace(microsecond=0)].add(seen.ids.get(str(row["request_id"]), row["model_version"]))
-    first, last = min(told), max(told)
+        reported[row["created_at"].replace(microsecond=0)].add(
+            seen.ids.get(str(row["request_id"]), row["model_version"])
+        )
+    first, last = min(reported), max(reported)
     every = [first + timedelta(seconds=number) for number in range(int((last - first).total_seconds()) + 1)]
     times = [
         (datetime.fromisoformat(each.first), datetime.fromisoformat(each.last), each.model_version)
@@ -163,7 +165,7 @@ def _result(
     unnamed = 0
     for second in every:
         named = {version for begin, end, version in times if begin <= second <= end}
-        unnamed += second in told and named != told[second]
+        unnamed += second in reported and named != reported[second]
     recorded = [(each.what, each.version, each.why) for each in history.changes]
     return AuditResult(
         answered=len(seen.ids),

@@ -166,11 +166,11 @@ def main(
                     environment=environment,
                     celery=outside,
                 ) as stack:
-                    out.print(f"Airflow: {stack.url} (user {stack.user}, password {stack.password})", highlight=False)
-                    out.print(f"MLflow: {runs}", highlight=False)
+                    out.print(f"Airflow: {stack.url} (user {stack.user}, password {stack.password})")
+                    out.print(f"MLflow: {runs}")
                     name = load_instance(settings.contracts).contract.name
-                    out.print(f"trigger {name}_classification_ct; a promoted model is deployed to", highlight=False)
-                    out.print(f"{settings.service_url}; logs: {stack.logs}; stop: Ctrl-C", soft_wrap=True)
+                    out.print(f"trigger {name}_classification_ct; a promoted model is deployed to")
+                    out.print(f"{settings.service_url}; logs: {stack.logs}; stop: Ctrl-C")
                     while not (failure := stack.failure()):
                         time.sleep(0.2)
                     raise Unreachable(failure, where="Airflow")

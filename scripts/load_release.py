@@ -42,7 +42,7 @@ def target() -> Iterator[str]:
     else:
         settings = load_settings()
         image = deployment.released_image(settings)
-        out.print(f"testing {image}", highlight=False, soft_wrap=True)
+        out.print(f"testing {image}")
         with store(settings) as (network, inside), running_image(inside, image, network=network) as url:
             yield url
 

@@ -1,4 +1,4 @@
-"""Errors that a person can act on, each with the exit code of the command line, and what is shown of all others."""
+"""Errors that a person can act on, each with the exit code of the command line, and the wording of messages."""
 
 import logging
 import sys
@@ -59,6 +59,11 @@ class DeploymentBroken(CtcdError):
     """A deployment responds, but not correctly."""
 
     exit_code = 7
+
+
+def number_of(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, such as "1 row" and "2,000 rows"."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def shown(error: BaseException) -> str:

@@ -81,7 +81,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def claim(lock: Path) -> int | None:
-    """Claim a lock file, which is created if it does not exist, until the returned descriptor is closed or the process dies.
+    """Claim a lock file, created if it does not exist, until the returned descriptor is closed or the process dies.
 
     Returns:
         The descriptor, or None if another process has the claim.

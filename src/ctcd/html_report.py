@@ -57,7 +57,7 @@ class Page:
     title: str
     verdict: str
     good: bool
-    facts: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, str], ...] = ()
     header: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
@@ -87,6 +87,6 @@ def from_template(name: str, **values: Any) -> str:
     return templates.get_template(name).render(**values)
 
 
-def cells(*values: Any) -> tuple[str, ...]:
-    """Return values as the texts of table cells; None becomes an empty text."""
-    return tuple("" if value is None else str(value) for value in values)
+def row_of(*values: Any, mark: str = "") -> Row:
+    """Return a row of a table with these values as texts; None becomes an empty text."""
+    return Row(cells=tuple("" if value is None else str(value) for value in values), mark=mark)

@@ -102,7 +102,8 @@ class Settings(BaseSettings):
     snapshot_keep_days: Annotated[int, Field(ge=1, le=366)] = 7
     """Days for which training snapshots are kept."""
     log_keep_months: Annotated[int, Field(ge=2, le=1_200)] | None = None
-    """Whole months for which the prediction log keeps its rows, besides this one; labels count for 31 days; empty: forever."""
+    """Whole months for which the prediction log keeps its rows, besides this one; labels count for 31 days; empty:
+    forever."""
     ingest_chunk_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 20_000
     """Rows that ingest reads and writes at a time."""
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 42
@@ -198,7 +199,8 @@ class Settings(BaseSettings):
     upload_max_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
     """Maximum number of rows of such a file."""
     broker_url: SecretStr = SecretStr("")
-    """URL of the message broker whose requests `ctcd consume` answers: redis://, rediss://, kafka://, amqp:// or amqps://."""
+    """URL of the message broker whose requests `ctcd consume` answers: redis://, rediss://, kafka://, amqp:// or
+    amqps://."""
     consumer_metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Port of the metrics page of `ctcd consume`, at the address that the service listens on; empty: no page."""
     ship_in_process: bool = True
@@ -209,7 +211,8 @@ class Settings(BaseSettings):
     start_seconds: Annotated[float, Field(gt=0, le=3_600)] = 180
     """Maximum seconds until the service is ready."""
     cache_url: SecretStr = SecretStr("")
-    """Cache of predictions: memory://, or the URL of a Valkey or Redis server such as redis://host:6379/0; empty: none."""
+    """Cache of predictions: memory://, or the URL of a Valkey or Redis server such as redis://host:6379/0; empty:
+    none."""
     cache_seconds: Annotated[float, Field(ge=0.1, le=31_536_000)] = 300
     """Seconds after which a cached answer expires."""
     cache_entries: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
@@ -420,9 +423,14 @@ class Settings(BaseSettings):
         """Return this process's environment with these settings, for a child process."""
         return {**os.environ, **self.environment_variables()}
 
+    @property
+    def zone(self) -> ZoneInfo:
+        """The configured time zone."""
+        return ZoneInfo(self.timezone)
+
     def today(self) -> date:
         """Return the current date in the configured time zone."""
-        return datetime.now(ZoneInfo(self.timezone)).date()
+        return datetime.now(self.zone).date()
 
 
 def parse_day(text: str) -> date:
@@ -475,7 +483,7 @@ def load_settings(**given: object) -> Settings:
     """Return the settings from the environment; `given` values override it.
 
     Raises:
-        UsageError: a variable has an invalid value, or is not a setting; names variable and rule, never the value of a secret.
+        UsageError: a variable is no setting or has an invalid value; names variable and rule, never a secret's value.
     """
     _refuse_unknown_variables()
     try:

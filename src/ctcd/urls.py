@@ -130,9 +130,9 @@ def is_placeholder(secret: str) -> bool:
 def random_bits(secret: str) -> float:
     """Estimate how random a secret is, in bits, as somebody guesses it who knows words, sequences and repetitions.
 
-    A letter or digit counts in full where the kind changes between capitals, small letters and digits, and 1.5 bits after
-    another one of its kind, as the next letter of a text has about that many (Shannon 1951). Other characters only
-    separate words: each counts once. What continues a sequence, or repeats three characters, counts nothing.
+    A letter or digit counts in full where the kind changes between capitals, small letters and digits, and 1.5 bits
+    after another one of its kind, as the next letter of a text has about that many (Shannon 1951). Other characters
+    only separate words: each counts once. What continues a sequence, or repeats three characters, counts nothing.
     """
     bits, before = 0.0, ""
     for place, character in enumerate(secret):

@@ -73,7 +73,7 @@ def main(
     (reports / f"{shape}.json").write_text(json.dumps(verdict, indent=2) + "\n", encoding="utf-8")
     if passed and (keep or not kept.exists()):
         kept.write_text(measured.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    out.print(f"reports: {reports / shape}.html, {reports / shape}.json", highlight=False, soft_wrap=True)
+    out.print(f"reports: {reports / shape}.html, {reports / shape}.json")
     raise typer.Exit(0 if passed else REFUSED)
 
 
@@ -149,7 +149,7 @@ def show(measured: Measured, findings: list[Finding]) -> None:
         ],
     )
     for problem, count in measured.errors.items():
-        out.print(f"{count} times: {problem}", highlight=False)
+        out.print(f"{count} times: {problem}")
 
 
 if __name__ == "__main__":

@@ -447,7 +447,7 @@ STORE = [
     ),
     _code(
         "wrong time zone for the day", "settings.py",
-        "datetime.now(ZoneInfo(self.timezone)).date()", 'datetime.now(ZoneInfo("UTC")).date()',
+        "datetime.now(self.zone).date()", 'datetime.now(ZoneInfo("UTC")).date()',
         "unit/test_settings.py::test_today_is_that_of_the_zone",
     ),
     _code(
@@ -1136,7 +1136,7 @@ INSTANCES = [
     ),
     _code(
         "connections without a time limit", "serving/http/connection.py",
-        "            self._timer = self.loop.call_later(self.gate.seconds, self._late)\n\n    def connection_lost",
+        "            self._timer = self.loop.call_later(self.limiter.seconds, self._late)\n\n    def connection_lost",
         "            pass\n\n    def connection_lost",
         "integration/serving/test_connections.py::test_a_connection_without_a_complete_head_is_closed_in_time",
         area=Area.SERVICE,

@@ -98,16 +98,16 @@ DEFECTS = [
     ),
     _code(
         "performance of the days of UTC", "stages/scoring.py",
-        "zone=ZoneInfo(settings.timezone),\n        slices=", 'zone=ZoneInfo("UTC"),\n        slices=', MIDNIGHT,
+        "zone=settings.zone,\n        slices=", 'zone=settings.model_copy(update={"timezone": "UTC"}).zone,\n        slices=', MIDNIGHT,
     ),
     _code(
         "drift of the days of UTC", "stages/scoring.py",
-        "zone=ZoneInfo(settings.timezone),\n        limits=", 'zone=ZoneInfo("UTC"),\n        limits=',
+        "zone=settings.zone,\n        limits=", 'zone=settings.model_copy(update={"timezone": "UTC"}).zone,\n        limits=',
         "unit/stages/test_handed_on.py::test_a_stage_hands_on_what_it_is_given",
     ),
     _code(
         "export of the days of UTC", "stages/scoring.py",
-        "zone=ZoneInfo(settings.timezone),\n        chunk_rows=", 'zone=ZoneInfo("UTC"),\n        chunk_rows=',
+        "zone=settings.zone,\n        chunk_rows=", 'zone=settings.model_copy(update={"timezone": "UTC"}).zone,\n        chunk_rows=',
         "unit/stages/test_handed_on.py::test_a_stage_hands_on_what_it_is_given",
     ),
     _code(
@@ -526,11 +526,11 @@ DEFECTS = [
     ),
     _code(
         "training repeated unasked", "stages/training.py",
-        "        progress=progress,\n        force=force,\n", "        progress=progress,\n        force=True,\n", HANDED_ON,
+        "progress=progress, force=force)", "progress=progress, force=True)", HANDED_ON,
     ),
     _code(
-        "training in one process without the policy's threshold", "stages/training.py",
-        "        force=force,\n        threshold=_threshold(found),\n", "        force=force,\n", HANDED_ON,
+        "training without the policy's threshold", "stages/training.py",
+        "        threshold=_threshold(found),\n", "", HANDED_ON,
     ),
     _code(
         "image probed as the champion whatever its version", "stages/deployment.py",

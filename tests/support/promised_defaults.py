@@ -830,7 +830,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "predicted(rows)": 1,
         # Bounds of the histogram of response times: around the limits of service.toml, where the alert needs them
         "SECONDS": "(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)",
-        "Histogram(buckets)": ["SECONDS", "(1, 2, 4, 8, 16, 32, 64, 128)"],
+        "histogram(buckets)": ["SECONDS", "(1, 2, 4, 8, 16, 32, 64, 128)"],
     },
     "serving/prediction_log/idle.py": {
         "IDLE_SECONDS": 10.0,  # How long a batch may take at idle priority; then it is sent again at the caller's

@@ -10,6 +10,7 @@ from support.instance import CONTRACT, INSTANCE
 
 from ctcd.settings import Settings
 from ctcd.training.grid import load_profile
+from ctcd.training.job import Plan
 from ctcd.training.summary import TrainingReport
 from ctcd.training.train import train
 
@@ -31,7 +32,7 @@ def smoke_training(
 ) -> TrainingReport:
     """Train one tiny trial; the more iterations, the better the model."""
     profile = load_profile("smoke", INSTANCE.training_profiles)
-    plan = profile.model_copy(update={"fixed": profile.fixed | {"iterations": iterations}})
+    tiny = profile.model_copy(update={"fixed": profile.fixed | {"iterations": iterations}})
     rows = snapshot_frame(CONTRACT, rows=3_000) if frame is None else frame
     seeded = settings.model_copy(update={"seed": 7, "threads": 2})
-    return train(rows, CONTRACT, profile=plan, base_dt=BASE_DT, settings=seeded, force=force)
+    return train(rows, CONTRACT, Plan(profile=tiny, base_dt=BASE_DT), settings=seeded, force=force)

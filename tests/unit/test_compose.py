@@ -215,8 +215,8 @@ def test_grafana_finds_its_dashboards_and_its_source() -> None:
 def test_prometheus_reports_to_the_alertmanager_of_the_stack() -> None:
     """Under the name and at the port of its service."""
     document = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
-    [told] = document["alerting"]["alertmanagers"]
-    [target] = told["static_configs"][0]["targets"]
+    [reported] = document["alerting"]["alertmanagers"]
+    [target] = reported["static_configs"][0]["targets"]
     name, port = target.split(":")
     assert yaml.safe_load(COMPOSE)["services"][name]["ports"][0].endswith(f":{port}")
 

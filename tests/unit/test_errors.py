@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ctcd.errors import CtcdError, DataRefused, NotFound, shown
+from ctcd.errors import CtcdError, DataRefused, NotFound, number_of, shown
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for name in ("src", "dags", "docker", "scripts") for path in (ROOT / name).rglob("*.py"))
@@ -134,6 +134,12 @@ def test_every_engine_hides_parameters() -> None:
     ]
     assert len(calls) == 3
     assert all("hide_parameters=True" in ast.unparse(call) for call in calls)
+
+
+def test_a_number_has_a_noun_that_agrees_with_it() -> None:
+    """One is singular; all other numbers are plural, with separators between thousands."""
+    assert [number_of(each, "row") for each in (0, 1, 2, 2_000)] == ["0 rows", "1 row", "2 rows", "2,000 rows"]
+    assert [number_of(each, "entry", "entries") for each in (1, 2)] == ["1 entry", "2 entries"]
 
 
 def test_ours_are_shown_and_others_located() -> None:

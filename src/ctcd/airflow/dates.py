@@ -2,7 +2,6 @@
 
 from datetime import date, datetime
 from typing import Any, Protocol
-from zoneinfo import ZoneInfo
 
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
@@ -36,7 +35,7 @@ def base_dt(dag_run: Run) -> date:
         except UsageError as error:
             raise AirflowFailException(f"conf: base_dt {error.what}") from error
     moment = dag_run.logical_date or dag_run.run_after
-    return moment.astimezone(ZoneInfo(dag_settings().timezone)).date()
+    return moment.astimezone(dag_settings().zone).date()
 
 
 def snapshot_days(dag_run: Run) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import json
 from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from airflow.sdk import Asset
 
@@ -11,7 +10,7 @@ from ctcd.airflow.dag_settings import dag_settings
 from ctcd.airflow.dates import MACROS
 from ctcd.airflow.notices import notice
 
-ZONE = ZoneInfo(dag_settings().timezone)
+ZONE = dag_settings().zone
 """Time zone of schedules and days."""
 LOCK = dag_settings().contracts.resolve() / "lock"
 # From the lock, because importing the contract would make every parse of a DAG file slow.
@@ -20,7 +19,8 @@ NAME: str = json.loads((LOCK / "contract.json").read_text(encoding="utf-8"))["na
 FINDING = Asset(f"{NAME}_finding")
 """Findings that ask for a training; the extra of its events says which."""
 CHAMPION = Asset(f"{NAME}_champion")
-"""The champion; the extra of its events says which version, from which run and day, and how it compares with the one before."""
+"""The champion; the extra of its events says which version, from which run and day, and how it compares with the one
+before."""
 
 TASKS: dict[str, Any] = {
     "retries": 2,

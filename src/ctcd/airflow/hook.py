@@ -17,8 +17,8 @@ FEATURE_STORE = "feature_store"
 class MariaDbHook(DbApiHook):
     """MariaDB through PyMySQL, with sessions like those of `ctcd.store.engine`: strict, in UTC, READ COMMITTED.
 
-    It works with `SQLExecuteQueryOperator` and the SQL check operators. Each call of `run` is one transaction. `ssl_ca` in
-    the connection's extra is the file with the certificate of the server's certificate authority.
+    It works with `SQLExecuteQueryOperator` and the SQL check operators. Each call of `run` is one transaction. `ssl_ca`
+    in the connection's extra is the file with the certificate of the server's certificate authority.
     """
 
     conn_name_attr = "mariadb_conn_id"

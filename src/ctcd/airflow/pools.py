@@ -7,4 +7,5 @@ POOLS = {
 }
 """Slots and description of each pool."""
 DEPLOYMENT_QUEUE = "deployment"
-"""Queue of what acts on the machine of its worker. With the Celery executor one worker takes it; other executors have no queues."""
+"""Queue of what acts on the machine of its worker. With the Celery executor one worker takes it; other executors have
+no queues."""

@@ -19,23 +19,23 @@ ERROR = "error"
 RETRIED = frozenset({1, 6})
 """Exit codes of errors that may be gone at the next try: an unexpected one, a store or service that does not answer."""
 _SIGNALLED = 128
-"""A container that a signal ended has this plus the signal's number as exit code; a process has the number, negative."""
+"""A container that a signal ended has this plus the signal's number as exit code, a process the negative number."""
 
 
 class StageOperator(BaseOperator):
     """Runs `ctcd <command> ... --json` and returns its report as XCom.
 
-    Where it runs is the worker's setting `stage_runner`. What it needs to reach the feature store comes from the connection
-    `feature_store`. Its progress and its error message go to the task's log. The task is retried only if the exit code is
-    that of an error that may pass.
+    Where it runs is the worker's setting `stage_runner`. What it needs to reach the feature store comes from the
+    connection `feature_store`. Its progress and its error message go to the task's log. The task is retried only if the
+    exit code is that of an error that may pass.
 
     Args:
         command: the command, with the arguments that it always gets.
         arguments: further arguments of a run.
         success_codes: exit codes after which the task has succeeded.
         asset_event: returns the extra of the events of the task's assets, from the report and the context.
-        on_worker: run as a process of the worker whatever `stage_runner` is, and always on the same one: for commands that
-            act on its machine.
+        on_worker: run as a process of the worker whatever `stage_runner` is, and always on the same one: for commands
+            that act on its machine.
         map_label: what the UI shows instead of the map index of a mapped task.
     """
 

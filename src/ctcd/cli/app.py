@@ -76,10 +76,7 @@ COMMANDS = {
         "Log", "scoring", "Show how a request was answered", "ctcd lookup 2acfb25a-b729-43d7-8f27-b96332e26ac1"
     ),
     "replay": Entry(
-        "Log",
-        "audit",
-        "Compute logged answers again",
-        "ctcd replay --from 2025-08-30 --to 2025-08-31 --sample 1000",
+        "Log", "audit", "Compute logged answers again", "ctcd replay --from 2025-08-30 --to 2025-08-31 --sample 1000"
     ),
     "history": Entry(
         "Log", "audit", "Show what answered when, and who changed it", "ctcd history --at 2025-08-31T12:30:05"
@@ -150,9 +147,9 @@ class LazyGroup(typer.core.TyperGroup):
             rows.add_row(entry.stage if entry.stage != stage else "", name, entry.summary)
             stage = entry.stage
         rows.columns[0].style, rows.columns[1].style = "dim", "bold cyan"
-        out.print(ctx.get_usage(), self.help, rows, sep="\n", highlight=False, markup=False)
+        out.print(ctx.get_usage(), self.help, rows, sep="\n", soft_wrap=False)
         options = ", ".join(name for option in self.get_params(ctx) for name in option.opts)
-        out.print(f"Options: {options}", EXIT_CODES, sep="\n", highlight=False)
+        out.print(f"Options: {options}", EXIT_CODES, sep="\n", soft_wrap=False)
 
 
 app = typer.Typer(cls=LazyGroup, **SETTINGS | {"add_completion": True}, no_args_is_help=True)
@@ -185,7 +182,7 @@ def run(arguments: list[str] | None = None) -> int:
     if line and "--json" in (sys.argv if arguments is None else arguments):
         sys.stderr.write(dumps({"error": line, "exit_code": code}, ensure_ascii=False) + "\n")
     elif line:
-        err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"error: {line}", style="red", soft_wrap=True)
     return code
 
 

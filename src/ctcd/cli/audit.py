@@ -7,7 +7,7 @@ import typer
 
 from ctcd.cli.options import MAX_ROWS, JsonOutput, moment_option
 from ctcd.cli.output import out, present, shown_progress, table
-from ctcd.errors import GateRefused, NotFound, UsageError
+from ctcd.errors import GateRefused, NotFound, UsageError, number_of
 from ctcd.settings import load_settings
 from ctcd.stages import audit as stages
 from ctcd.times import moment
@@ -36,10 +36,10 @@ def replay(
     ] = None,
     json: JsonOutput = False,
 ) -> None:
-    """Compute logged answers again, each with the version that gave it, and compare class, confidence and probabilities.
+    """Compute logged answers again, each with the version that gave it; compare class, confidence and probabilities.
 
-    Ends in exit code 4 if an answer differs by more than 1e-9, and in exit code 5 if one cannot be computed, because its
-    version is gone.
+    Ends in exit code 4 if an answer differs by more than 1e-9, and in exit code 5 if one cannot be computed, because
+    its version is gone.
     """
     chosen = begin is not None or end is not None or sample is not None
     if bool(requests) == chosen:
@@ -58,7 +58,7 @@ def replay(
 
 def _show_replay(report: "ReplayReport") -> None:
     table(
-        f"{report.answers:,} answers computed again in {report.seconds:.1f} s",
+        f"{number_of(report.answers, 'answer')} computed again in {report.seconds:.1f} s",
         ("version", "run", "answers", "equal", "different", "without all probabilities", "problem"),
         [
             (
@@ -126,10 +126,10 @@ def _show_history(report: stages.HistoryReport) -> None:
             ],
         )
     else:
-        out.print(f"nothing {answered}", highlight=False)
+        out.print(f"nothing {answered}")
     if not report.answering and report.last_before:
         last = report.last_before
-        out.print(f"the last answer before is of {moment(last.last)}, by version {last.model_version}", highlight=False)
+        out.print(f"the last answer before is of {moment(last.last)}, by version {last.model_version}")
     if report.changes:
         table(
             "Who changed what",
@@ -148,8 +148,8 @@ def _show_history(report: stages.HistoryReport) -> None:
             ],
         )
     else:
-        out.print("no change of what is in service is on record", highlight=False)
+        out.print("no change of what is in service is on record")
     champion = f"version {report.champion}" if report.champion else "none on record"
-    out.print(f"champion at the end: {champion}", highlight=False)
+    out.print(f"champion at the end: {champion}")
     for target, version in sorted(report.deployed.items()):
-        out.print(f"deployed at {target}: version {version}", highlight=False)
+        out.print(f"deployed at {target}: version {version}")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctcd.cli.options import JsonOutput, epilog
+from ctcd.cli.options import JsonOutput, epilog, group
 from ctcd.cli.output import emit, out, table
-from ctcd.errors import GateRefused, UsageError
+from ctcd.errors import GateRefused, UsageError, number_of
 from ctcd.settings import load_settings
 from ctcd.stages.connections import instance
 from ctcd.urls import sqlite_url
@@ -22,11 +22,7 @@ if TYPE_CHECKING:
     from ctcd.contract.instance import Instance
     from ctcd.drafts.check import Problem
 
-contract = typer.Typer(
-    help="Check the contract, lock what is derived from it, and compare it with a revision.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+contract = group("Check the contract, lock what is derived from it, and compare it with a revision.")
 
 
 @contract.command(epilog=epilog("ctcd contract lock --check"))
@@ -48,7 +44,7 @@ def lock(
     elif changed:
         out.print(f"{'out of date' if check else 'rewritten'} in {target}: {', '.join(changed)}")
     else:
-        out.print(f"{target} follows the contract: {len(files)} files")
+        out.print(f"{target} follows the contract: {number_of(len(files), 'file')}")
     if check and changed:
         raise GateRefused(f"out of date: {', '.join(changed)}", where=str(target), hint="run: ctcd contract lock")
 
@@ -117,7 +113,7 @@ def check_contract(
                 [(each.where, f"{each.what} ({each.hint})" if each.hint else each.what) for each in wrong],
             )
         else:
-            out.print(f"{found.folder}: no problems, {len(drafts)} drafts", markup=False, highlight=False)
+            out.print(f"{found.folder}: no problems, {number_of(len(drafts), 'draft')}")
     _refuse(wrong)
 
 

@@ -55,9 +55,7 @@ def migrate() -> None:
     """Bring the feature store's schema up to date."""
     created = stages.migrate(load_settings())
     if created:
-        out.print(
-            f"created again, without the rows that they had: {', '.join(created)}", soft_wrap=True, highlight=False
-        )
+        out.print(f"created again, without the rows that they had: {', '.join(created)}")
     out.print("the schema is up to date")
 
 

@@ -50,13 +50,13 @@ def demo(
     show_snapshot(report.snapshot, contract.group.name)
     show_training(report.training, contract.group.name)
     show_decision(report.gate.decision)
-    out.print(f"evidence: {report.gate.page_file}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"evidence: {report.gate.page_file}")
     if find_spec("great_expectations"):  # an optional dependency
         day = date.fromisoformat(report.snapshot.base_dt)
         # The data of another demo may be quite different.
         show_monitored(clock("monitor", lambda: data_stages.monitor_data(settings, day, accept_change=True)))
     else:
-        out.print("the data monitor is left out: it needs ctcd[contract]", markup=False)
+        out.print("the data monitor is left out: it needs ctcd[contract]")
     if report.gate.reasons:
         raise GateRefused("; ".join(report.gate.reasons), where=f"version {report.gate.version}")
     with shown_progress() as progress:
@@ -67,7 +67,7 @@ def demo(
         f"Request: POST /predict to {tag}", ("field", "value"), [(name, str(value)) for name, value in question.items()]
     )
     table("Answer", ("field", "value"), [(name, str(value)) for name, value in answer.items()])
-    out.print(f"rows of {contract.predictions_table} with this request id: {logged}", highlight=False)
+    out.print(f"rows of {contract.predictions_table} with this request id: {logged}")
     _show_seconds({**report.seconds, **clock.seconds}, time.monotonic() - began)
     _show_next(settings)
 

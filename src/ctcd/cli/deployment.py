@@ -8,7 +8,7 @@ import typer
 from ctcd.cli.options import JsonOutput, Reason, Summary
 from ctcd.cli.output import append, emit, out, present, shown_progress
 from ctcd.deployment.target import TargetName
-from ctcd.errors import UsageError
+from ctcd.errors import UsageError, number_of
 from ctcd.settings import load_settings
 from ctcd.stages import deployment as stages
 
@@ -21,8 +21,7 @@ VersionOption = Annotated[
 TargetOption = Annotated[
     TargetName,
     typer.Option(
-        "--target",
-        help="A process of this machine, the Docker host of the setting deploy_host, or kubectl's cluster.",
+        "--target", help="A process of this machine, the Docker host of the setting deploy_host, or kubectl's cluster."
     ),
 ]
 
@@ -51,8 +50,7 @@ def deploy(
         ),
     ] = None,
     promote: Annotated[
-        bool,
-        typer.Option("--promote", help="Make the version the champion; undone if the deployment fails."),
+        bool, typer.Option("--promote", help="Make the version the champion; undone if the deployment fails.")
     ] = False,
     reason: Reason = "not given",
     no_probe: Annotated[
@@ -120,7 +118,7 @@ def smoke(
         emit(report)
     report.require_passed()
     if not json:
-        out.print(f"{image or report.url}: {report.probes} probes, median {report.median_ms:.1f} ms", highlight=False)
+        out.print(f"{image or report.url}: {number_of(report.probes, 'probe')}, median {report.median_ms:.1f} ms")
 
 
 def rollback(
@@ -148,7 +146,8 @@ def rollback(
 
     With --target, the deployment is probed before the champion changes; if it fails, nothing is changed.
 
-    With --failed, the champion changes first; if there was none before, there is none any more, and the deployment stops.
+    With --failed, the champion changes first; if there was none before it, there is none then, and the deployment
+    stops.
     """
     if failed is not None and (to or image_only):
         raise UsageError("--failed cannot be combined with --to or --image-only", where="rollback")
@@ -185,4 +184,4 @@ def stop(target: TargetOption = TargetName.PROCESS, reason: Reason = "not given"
 def _show(report: "Deployment") -> None:
     before = f" (before: version {report.before})" if report.before else ""
     note = before if report.changed else " (unchanged)"
-    out.print(f"version {report.version}, {report.tag} on {report.url}{note}", highlight=False, soft_wrap=True)
+    out.print(f"version {report.version}, {report.tag} on {report.url}{note}")

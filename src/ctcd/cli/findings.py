@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ctcd import markdown
-from ctcd.cli.options import JsonOutput, Summary, epilog
+from ctcd.cli.options import JsonOutput, Summary, epilog, group
 from ctcd.cli.output import append, emit, out, present, table
 from ctcd.settings import load_settings
 from ctcd.stages import findings as stages
@@ -15,9 +15,7 @@ from ctcd.times import moment
 if TYPE_CHECKING:
     from ctcd.monitoring.findings import Finding
 
-findings = typer.Typer(
-    help="What monitors have found: list, show or close it.", no_args_is_help=True, add_completion=False
-)
+findings = group("What monitors have found: list, show or close it.")
 Number = Annotated[
     int, typer.Argument(metavar="NUMBER", min=1, max=2**63 - 1, help="Number of the finding.", show_default=False)
 ]

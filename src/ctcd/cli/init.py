@@ -14,7 +14,7 @@ from ctcd.cli.options import JsonOutput
 from ctcd.cli.output import emit, err, out, table
 from ctcd.cli.views import show_next, with_contracts
 from ctcd.contract.columns import Role
-from ctcd.errors import UsageError
+from ctcd.errors import UsageError, number_of
 from ctcd.settings import load_settings
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _summary(found: "Draft", folder: Path) -> dict[str, object]:
 
 def _show(found: "Draft", data: Path, folder: Path) -> None:
     table(
-        f"{data.name}: {found.rows:,} rows{'' if found.complete else ', taken evenly from all'}",
+        f"{data.name}: {number_of(found.rows, 'row')}{'' if found.complete else ', taken evenly from all'}",
         ("column", "role", "kind", "missing", "distinct", "allowed", "notes"),
         [
             (
@@ -178,10 +178,10 @@ def _show(found: "Draft", data: Path, folder: Path) -> None:
         [(name, each.rows, each.accuracy, each.macro_f1) for name, each in scored.items()],
     )
     for note in found.notes:
-        err.print(f"note: {note}", markup=False, highlight=False)
+        err.print(f"note: {note}")
     if found.quarantined:
-        err.print(f"note: ingest will quarantine {found.quarantined:,} rows", highlight=False)
-    out.print(f"drafted contract {found.name} in {folder}", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"note: ingest will quarantine {number_of(found.quarantined, 'row')}")
+    out.print(f"drafted contract {found.name} in {folder}")
     prefix = with_contracts(folder)
     show_next(
         {
@@ -198,9 +198,9 @@ def _allowed(found: "Found") -> str:
     if found.role is Role.PERSONAL:
         return ""  # its lowest and highest value would be those of two persons
     if found.categories and len(found.categories) > SHOWN:
-        return f"{', '.join(found.categories[:SHOWN])} and {len(found.categories) - SHOWN} others"
+        return f"{', '.join(found.categories[:SHOWN])} and {number_of(len(found.categories) - SHOWN, 'other')}"
     if found.categories:
         return ", ".join(found.categories)
     if found.low is not None:
         return f"{plain(found.low)} to {plain(found.high)}"
-    return f"lists of {len(found.list_of.items)} entries" if found.list_of else ""
+    return f"lists of {number_of(len(found.list_of.items), 'entry', 'entries')}" if found.list_of else ""

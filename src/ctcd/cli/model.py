@@ -39,7 +39,7 @@ def train(
 
 def _show_link(settings: Settings, page: Callable[[str], str]) -> None:
     if settings.mlflow_url:
-        out.print(f"MLflow: {page(settings.mlflow_url)}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"MLflow: {page(settings.mlflow_url)}")
 
 
 def gate(
@@ -87,12 +87,12 @@ def gate(
         append(summary, text)
     if json:
         # Standard error too, which is what the log of an Airflow task has.
-        err.print(text, markup=False, highlight=False, soft_wrap=True)
+        err.print(text, soft_wrap=True)
         emit(outcome)
     else:
         show_decision(outcome.decision)
         files = (outcome.page_file, outcome.json_file, outcome.markdown_file)
-        out.print(f"written: {', '.join(files)}", soft_wrap=True)
+        out.print(f"written: {', '.join(files)}")
         _show_link(settings, lambda ui: version_page(ui, instance(settings).contract.name, outcome.version))
     if outcome.reasons:
         raise GateRefused("; ".join(outcome.reasons), where=f"version {outcome.version}")
@@ -142,8 +142,7 @@ def _moment(text: str) -> str:
 
 
 def why(
-    version: Annotated[str, typer.Argument(help="Version in the registry, such as 7.")],
-    json: JsonOutput = False,
+    version: Annotated[str, typer.Argument(help="Version in the registry, such as 7.")], json: JsonOutput = False
 ) -> None:
     """Show what the gate decided about a version, every time, and all rules of the last verdict."""
     present(stages.why(load_settings(), version), _show_decisions, json=json)
@@ -154,11 +153,10 @@ def _show_decisions(decisions: list[stages.RecordedDecision]) -> None:
         against = f"champion {each.decision.champion}" if each.decision.champion else "no champion"
         mark = "; it was promoted by this decision" if each.promoted else ""
         out.print(
-            f"decision {each.number}, {moment(each.decided_at)}, against {against}: {each.decision.status.value}{mark}",
-            highlight=False,
+            f"decision {each.number}, {moment(each.decided_at)}, against {against}: {each.decision.status.value}{mark}"
         )
         for reason in each.decision.reasons:
-            out.print(f"  {reason}", highlight=False, markup=False)
+            out.print(f"  {reason}")
     verdicts = [each.decision for each in decisions if each.decision.status != "already champion"]
     show_decision(verdicts[-1] if verdicts else decisions[-1].decision)
 

@@ -7,6 +7,7 @@ import typer
 
 from ctcd.cli.options import JsonOutput, KnownDay, NextDay
 from ctcd.cli.output import out, present, shown_progress, table
+from ctcd.errors import number_of
 from ctcd.settings import load_settings
 from ctcd.stages import data as stages
 from ctcd.stages import scoring
@@ -39,7 +40,7 @@ def show_monitored(report: "DataMonitorReport") -> None:
         rows = [(check.column, check.rule, check.limit, check.observed) for check in failed]
         table("Accepted changes", ("column", "rule", "limit", "observed"), rows)
     before = f", compared with {report.compared_with}" if report.compared_with else ""
-    out.print(f"{report.where}: accepted after {len(report.checks)} checks{before}; see {report.page}", soft_wrap=True)
+    out.print(f"{report.where}: accepted after {number_of(len(report.checks), 'check')}{before}; see {report.page}")
 
 
 def drift(
@@ -77,11 +78,11 @@ def show_drift(report: "DriftReport") -> None:
     for sample in report.samples:
         rows_of = "predictions of" if sample.source == "predictions" else "rows of the feature table, compared with"
         what = f"{sample.rows:,} {rows_of} version {sample.model_version}"
-        out.print(f"{what}, {sample.effective_rows:,.0f} effective: {sample.verdict}", highlight=False, markup=False)
+        out.print(f"{what}, {sample.effective_rows:,.0f} effective: {sample.verdict}")
     for finding in report.findings:
-        out.print(f"finding {finding.id}: {finding.subject}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"finding {finding.id}: {finding.subject}")
     seen = f"{report.drifted} of {len(report.columns)} columns have drifted" if rows else "nothing was judged"
-    out.print(f"{days}: {seen}; kept in {report.table}", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"{days}: {seen}; kept in {report.table}")
 
 
 def report(
@@ -96,4 +97,6 @@ def report(
 ) -> None:
     """Write data quality, performance, drift, decisions, findings and load tests as pages that can be read offline."""
     written = pages.write_site(load_settings(), into, load=load)
-    present(written, f"{len(written.pages)} pages; open {Path(written.folder) / written.pages[0]}", json=json)
+    present(
+        written, f"{number_of(len(written.pages), 'page')}; open {Path(written.folder) / written.pages[0]}", json=json
+    )

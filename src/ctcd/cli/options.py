@@ -1,4 +1,4 @@
-"""What commands share: options, and the end of their help."""
+"""What commands share: options, groups, and the end of their help."""
 
 from datetime import date, datetime
 from pathlib import Path
@@ -21,6 +21,11 @@ MAX_ROWS = 100_000_000
 def epilog(example: str) -> str:
     """Return the end of a command's help: an example of a call, and the exit codes."""
     return f"Example: {example}\n\n{EXIT_CODES}"
+
+
+def group(summary: str) -> typer.Typer:
+    """Return a group of commands without any command yet."""
+    return typer.Typer(help=summary, no_args_is_help=True, add_completion=False)
 
 
 def parse_day(value: str) -> date:

@@ -5,18 +5,14 @@ from typing import Annotated
 
 import typer
 
-from ctcd.cli.options import JsonOutput, epilog
+from ctcd.cli.options import JsonOutput, epilog, group
 from ctcd.cli.output import emit, out, present, table
-from ctcd.errors import DataRefused, Unreachable
+from ctcd.errors import DataRefused, Unreachable, number_of
 from ctcd.settings import load_settings
 from ctcd.stages import outbox as stages
 from ctcd.times import moment
 
-outbox = typer.Typer(
-    help="Predictions that the store does not have: list, retry or export them.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+outbox = group("Predictions that the store does not have: list, retry or export them.")
 
 
 @outbox.command("list", epilog=epilog("ctcd outbox list --json"))
@@ -44,16 +40,16 @@ def list_(json: JsonOutput = False) -> None:
         ],
     )
     for name, reason in report.unusable.items():
-        out.print(f"{name}: {reason}", highlight=False, soft_wrap=True)
+        out.print(f"{name}: {reason}")
     for path in report.moved_aside:
-        out.print(f"{path}: moved aside by the service, which could not use it", highlight=False, soft_wrap=True)
+        out.print(f"{path}: moved aside by the service, which could not use it")
 
 
 @outbox.command(epilog=epilog("ctcd outbox retry"))
 def retry(json: JsonOutput = False) -> None:
     """Send the dead letters to the store again; ends in exit code 3 if it still refuses some."""
     report = stages.retry(load_settings())
-    present(report, f"{report.sent:,} dead letters are in the store now", json=json)
+    present(report, f"{number_of(report.sent, 'dead letter')} sent to the store", json=json)
     _require_all(report.unusable)
     if report.left:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.left.items())
@@ -77,7 +73,7 @@ def export(
     """Write the dead letters to a file, with the values of their predictions; only you may read it."""
     report = stages.export(load_settings(), to, remove=remove)
     done = "written and removed" if report.removed else "written"
-    present(report, f"{report.letters:,} dead letters {done}: {report.path}", json=json)
+    present(report, f"{number_of(report.letters, 'dead letter')} {done}: {report.path}", json=json)
     _require_all(report.unusable)
 
 

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,8 +31,9 @@ READABLE = 10
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 # What is printed holds texts of people and files, which may have brackets and colons: nothing is read as markup.
-out = Console(width=None if sys.stdout.isatty() else LOG_WIDTH, markup=False, emoji=False)
-err = Console(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH, markup=False, emoji=False)
+_plain = partial(Console, markup=False, emoji=False, highlight=False)
+out = _plain(width=None if sys.stdout.isatty() else LOG_WIDTH, soft_wrap=True)
+err = _plain(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH)
 
 
 def emit(result: Any) -> None:
@@ -44,7 +46,7 @@ def present(result: R, view: Callable[[R], object] | str, *, json: bool) -> None
     if json:
         emit(result)
     elif isinstance(view, str):
-        out.print(view, markup=False, highlight=False, soft_wrap=True)
+        out.print(view)
     else:
         view(result)
 
@@ -58,7 +60,7 @@ def append(path: Path, text: str) -> None:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table; columns of numbers are aligned to the right, and None is an empty cell.
 
-    Where it is too wide for its columns to be readable, each row is printed as a table of its own: a line for each column.
+    Where it is too wide for its columns to be readable, each row is printed as its own table: a line for each column.
     """
     texts = [[_cell(value) for value in row] for row in rows]
     numeric = [
@@ -90,7 +92,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
         shown.add_column(column, justify="right" if right else "left", min_width=width, no_wrap=whole, overflow="fold")
     for text in texts:
         shown.add_row(*text)
-    out.print(shown)
+    out.print(shown, soft_wrap=False)
 
 
 def _cell(value: Any) -> str:
@@ -113,10 +115,10 @@ class _Lines:
     def __call__(self, task: str, done: int, total: int | None) -> None:
         if task not in self._began:
             self._began[task] = perf_counter()
-            err.print(f"{task} ...", highlight=False)
+            err.print(f"{task} ...")
         if total is not None and done >= total and task not in self._ended:
             self._ended.add(task)
-            err.print(f"{task}: done in {perf_counter() - self._began[task]:.1f} s", highlight=False)
+            err.print(f"{task}: done in {perf_counter() - self._began[task]:.1f} s")
 
 
 class _Bars:
@@ -161,5 +163,5 @@ def explained() -> Iterator[None]:
     try:
         yield
     except CtcdError as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"error: {error}", style="red", soft_wrap=True)
         raise SystemExit(error.exit_code) from error

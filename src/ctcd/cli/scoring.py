@@ -10,7 +10,7 @@ from ctcd import urls
 from ctcd.cli.options import JsonOutput, NextDay, day_option
 from ctcd.cli.output import err, out, present, shown_progress, table
 from ctcd.cli.views import show_batch
-from ctcd.errors import UsageError
+from ctcd.errors import UsageError, number_of
 from ctcd.settings import load_settings
 from ctcd.stages import deployment
 from ctcd.stages import scoring as stages
@@ -44,19 +44,16 @@ def serve(
     settings = settings.model_copy(update=chosen)
     bento = deployment.servable(settings)
     if bento.doubt:
-        err.print(f"the last champion known is served: {bento.doubt}", highlight=False, markup=False, soft_wrap=True)
-    out.print(
-        f"{bento.tag} on {urls.http_url(settings.host, settings.port)} (form to try it: /, stop: Ctrl-C)",
-        highlight=False,
-    )
+        err.print(f"the last champion known is served: {bento.doubt}", soft_wrap=True)
+    out.print(f"{bento.tag} on {urls.http_url(settings.host, settings.port)} (form to try it: /, stop: Ctrl-C)")
     raise typer.Exit(serve(bento.tag, settings))
 
 
 def consume() -> None:
     """Answer the requests that a message broker delivers, with the champion, until Ctrl-C.
 
-    The setting broker_url names the broker. Ends in exit code 6 if it does not answer when this starts, and in 5 if there is no
-    champion.
+    The setting broker_url names the broker. Ends in exit code 6 if it does not answer when this starts, and in 5 if
+    there is no champion.
     """
     from ctcd.serving.broker import consume
 
@@ -96,9 +93,9 @@ def predict(
 ) -> None:
     """Score a file, a table, or what is new in the store, in batch with the champion.
 
-    Only the columns that the model reads are judged; keys are copied as they are. If rows break the contract, nothing is
-    scored and all of them are in <out>.rejected.csv, with line and reasons. Spark scores the others, unless the contract's
-    max_quarantine_share is exceeded; so does --new, where the rows are in the quarantine table.
+    Only the columns that the model reads are judged; keys are copied as they are. If rows break the contract, nothing
+    is scored and all of them are in <out>.rejected.csv, with line and reasons. Spark scores the others, unless the
+    contract's max_quarantine_share is exceeded; so does --new, where the rows are in the quarantine table.
     """
     if new == bool(source) or (new and to):
         raise UsageError("give a SOURCE, with or without --out, or --new alone", where="predict")
@@ -109,9 +106,9 @@ def predict(
             )
             return
         report = stages.predict_new(load_settings(), engine=engine, progress=progress)
-    done = f"{report.rows:,} rows scored with version {report.model_version} into {report.table}"
+    done = f"{number_of(report.rows, 'row')} scored with version {report.model_version} into {report.table}"
     if report.quarantined:
-        done += f"; {report.quarantined:,} rows that break the contract are in the quarantine"
+        done += f"; quarantined, because they break the contract: {number_of(report.quarantined, 'row')}"
     present(report, done if report.model_version else "there is no champion yet: nothing was scored", json=json)
 
 
@@ -131,9 +128,7 @@ def performance(
     if report.rows or json:
         present(report, lambda each: show_performance(each, period), json=json)
     else:
-        out.print(
-            f"no prediction was logged in the {'days' if period == 'daily' else 'weeks'} before {day}", highlight=False
-        )
+        out.print(f"no prediction was logged in the {'days' if period == 'daily' else 'weeks'} before {day}")
 
 
 def show_performance(report: "PerformanceReport", period: str) -> None:
@@ -163,9 +158,9 @@ def show_performance(report: "PerformanceReport", period: str) -> None:
         rows,
     )
     if report.joined_by is None:
-        out.print(UNKNOWABLE, highlight=False, soft_wrap=True)
+        out.print(UNKNOWABLE)
     for finding in report.findings:
-        out.print(f"finding {finding.id}: {finding.subject}", highlight=False, soft_wrap=True)
+        out.print(f"finding {finding.id}: {finding.subject}")
 
 
 def _with_interval(score: float | None, low: float | None, high: float | None) -> str:
@@ -190,8 +185,7 @@ def export(
         typer.Option("--sql", help="Instead: print the SQL with which this warehouse loads what was exported."),
     ] = None,
     into: Annotated[
-        str,
-        typer.Option("--into", help="Table of the warehouse, with --sql.", show_default="the log's name"),
+        str, typer.Option("--into", help="Table of the warehouse, with --sql.", show_default="the log's name")
     ] = "",
     json: JsonOutput = False,
 ) -> None:
@@ -204,13 +198,7 @@ def export(
     if (into and not sql) or (sql and (json or base_dt or days != EXPORTED_DAYS)):
         raise UsageError("--sql is given alone or with --into, for all that was exported", where="export")
     if sql:
-        out.print(
-            stages.warehouse_statements(settings, folder, table=into, dialect=sql),
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-            end="",
-        )
+        out.print(stages.warehouse_statements(settings, folder, table=into, dialect=sql), end="")
         return
     with shown_progress() as progress:
         report = stages.export(settings, base_dt or settings.today(), folder, days=days, progress=progress)
@@ -234,8 +222,8 @@ def retain(
 ) -> None:
     """Delete the months of the prediction log that the setting log_keep_months no longer keeps.
 
-    With partitions this takes a moment, whatever the number of rows; those of the months to come are added. Ends in exit code 6
-    if the log is in use: run it again.
+    With partitions this takes a moment, whatever the number of rows; those of the months to come are added. Ends in
+    exit code 6 if the log is in use: run it again.
     """
     with shown_progress() as progress:
         report = stages.retain(load_settings(), partition=partition, progress=progress)
@@ -248,7 +236,7 @@ def _show_retained(report: "RetentionReport") -> None:
     if report.partitioned:
         names = (("dropped", report.dropped), ("added", report.added))
         changes = [*(f"partitions {what}: {', '.join(which) or 'none'}" for what, which in names), *changes]
-    out.print("; ".join([kept, *changes]), highlight=False, soft_wrap=True)
+    out.print("; ".join([kept, *changes]))
 
 
 def lookup(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ctcd.cli.options import JsonOutput, Reason, epilog
+from ctcd.cli.options import JsonOutput, Reason, epilog, group
 from ctcd.cli.output import out, present, table
 from ctcd.settings import load_settings
 from ctcd.stages import traffic as stages
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from ctcd.contract.traffic import Experiment
     from ctcd.traffic.judging import Estimate
 
-traffic = typer.Typer(
-    help="Give a challenger some of the requests, and judge it on them.", no_args_is_help=True, add_completion=False
-)
+traffic = group("Give a challenger some of the requests, and judge it on them.")
 
 
 @traffic.command(epilog=epilog("ctcd traffic start 8 --kind canary"))
@@ -83,7 +81,7 @@ def _show(report: stages.TrafficReport) -> None:
     if report.experiment is None:
         out.print(report.why)
         return
-    out.print(_shown(report.experiment), highlight=False, soft_wrap=True)
+    out.print(_shown(report.experiment))
     classes = sorted({name for each in report.variants for name in each.shares})
     table(
         "Requests since then",
@@ -116,9 +114,9 @@ def _show(report: stages.TrafficReport) -> None:
         ],
     )
     for finding in report.findings:
-        out.print(f"finding {finding.id}: {finding.subject}", highlight=False, soft_wrap=True)
+        out.print(f"finding {finding.id}: {finding.subject}")
     done = f"; {report.done}" if report.done else ""
-    out.print(f"verdict: {report.verdict}, because {report.why}{done}", highlight=False, soft_wrap=True)
+    out.print(f"verdict: {report.verdict}, because {report.why}{done}")
 
 
 def _interval(estimate: "Estimate | None") -> str:

@@ -4,16 +4,15 @@ from typing import Annotated
 
 import typer
 
-from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, epilog
+from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, epilog, group
 from ctcd.cli.output import present, shown_progress
 from ctcd.cli.views import show_training
+from ctcd.errors import number_of
 from ctcd.settings import load_settings
 from ctcd.stages import training as stages
 from ctcd.stages.connections import instance
 
-training = typer.Typer(
-    help="Train in steps, so that trials can run on several machines.", no_args_is_help=True, add_completion=False
-)
+training = group("Train in steps, so that trials can run on several machines.")
 
 TrainingId = Annotated[
     str, typer.Argument(metavar="TRAINING", help="The training, as `prepare` printed it.", show_default=False)
@@ -24,7 +23,7 @@ TrainingId = Annotated[
 def prepare(base_dt: KnownDay = None, profile: ProfileName = "fast", json: JsonOutput = False) -> None:
     """Split a snapshot and fit its preprocessing, once for all trials."""
     report = stages.prepare_training(load_settings(), base_dt, profile=profile)
-    present(report, f"{report.training}: {len(report.trials)} trials", json=json)
+    present(report, f"{report.training}: {number_of(len(report.trials), 'trial')}", json=json)
 
 
 @training.command(epilog=epilog("ctcd training trial 1f0c2e --index 0"))

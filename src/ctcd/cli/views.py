@@ -5,6 +5,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ctcd.cli.output import out, table
+from ctcd.errors import number_of
 from ctcd.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def show_ingest(report: "IngestReport") -> None:
 
 def _rest(reasons: dict[str, int]) -> list[tuple[str, int]]:
     rest = list(reasons.values())[SHOWN_REASONS:]
-    return [(f"{len(rest)} other reasons", sum(rest))] if rest else []
+    return [(number_of(len(rest), "other reason"), sum(rest))] if rest else []
 
 
 def show_snapshot(report: "SnapshotReport", group: str) -> None:
@@ -61,13 +62,13 @@ def show_validation(report: "ValidationReport") -> None:
     if report.breaches:
         _show_breaches(report)
     else:
-        out.print(f"{report.where}: {report.rows:,} rows keep contract {report.contract_version}")
-    out.print(f"report: {report.page}", soft_wrap=True)
+        out.print(f"{report.where} keeps contract {report.contract_version}: {number_of(report.rows, 'row')}")
+    out.print(f"report: {report.page}")
 
 
 def _show_breaches(report: "ValidationReport") -> None:
     table(
-        f"{report.where}: {len(report.breaches)} rules of contract {report.contract_version} are broken",
+        f"{report.where} breaks {number_of(len(report.breaches), 'rule')} of contract {report.contract_version}",
         ("column", "rule", "rows", "share", "first rows"),
         [
             (
@@ -150,13 +151,7 @@ def show_decision(decision: "Decision") -> None:
         f"Gate: version {decision.candidate}, {against}: {decision.status.value}",
         ("rule", "value", "limit", "verdict", "why"),
         [
-            (
-                rule.name,
-                rule.value,
-                rule.limit,
-                "passed" if rule.passed else "FAILED",
-                rule.explanation,
-            )
+            (rule.name, rule.value, rule.limit, "passed" if rule.passed else "FAILED", rule.explanation)
             for rule in decision.rules
         ],
     )
@@ -172,7 +167,7 @@ def show_next(commands: dict[str, str]) -> None:
     """Show commands to go on with, by what they do."""
     out.print("Next", style="bold")
     for what, command in commands.items():
-        out.print(f"  {what}:\n    {command}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"  {what}:\n    {command}")
 
 
 def show_batch(report: "BatchReport") -> None:

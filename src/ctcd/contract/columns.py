@@ -41,7 +41,7 @@ Number = Annotated[float, PlainValidator(_number)]
 
 
 def literal(text: str) -> str:
-    """Return a regular expression that matches this text and no other; in the dialects of Python, Rust, JSON Schema and MariaDB.
+    """Return a regular expression for this text only, in the dialects of Python, Rust, JSON Schema and MariaDB.
 
     Unlike `re.escape` it escapes nothing that those dialects may not have escaped, such as a blank or a hyphen.
     """
@@ -49,8 +49,8 @@ def literal(text: str) -> str:
 
 
 _FORBIDDEN = str.maketrans({"%": "percent", "?": "_", "`": "_"} | {chr(code): " " for code in (*range(32), 127)})
-"""Characters that libraries take for something else in a statement (PyMySQL "%", Great Expectations "?", SQLAlchemy "`"),
-and control characters, and what stands for them."""
+"""Characters that libraries take for something else in a statement (PyMySQL "%", Great Expectations "?", SQLAlchemy
+"`"), and control characters, and what stands for them."""
 
 
 def column_name(header: str) -> str:
@@ -64,8 +64,8 @@ class Role(StrEnum):
     KEY = "key"
     """Identifies a row together with the group and the event date; without one, rows are numbered as in their file."""
     GROUP = "group"
-    """Identifies the entity that a row describes; a split keeps all rows of a group in one part. Without one, each key is a
-    group of its own."""
+    """Identifies the entity that a row describes; a split keeps all rows of a group in one part. Without one, each key
+    is a group of its own."""
     EVENT_DATE = "event_date"
     """The date that a row describes; without one, rows are valid from the day of their ingest on."""
     PERSONAL = "personal"
@@ -109,8 +109,8 @@ class Simulate:
 
     Args:
         quantiles: for numbers, the values at equally spaced ranks from 0 to 1; interpolated linearly.
-        shares: for categories and labels, the share of each value as text, ordered from the lowest to the highest latent
-            score; any positive numbers, which are made to sum to 1.
+        shares: for categories and labels, the share of each value as text, ordered from the lowest to the highest
+            latent score; any positive numbers, which are made to sum to 1.
         signal: correlation, -1 to 1, of the column's rank with the latent score.
         folded: correlate the distance of the rank from the median instead of the rank; both ends then mean the same,
             which a linear model cannot learn.

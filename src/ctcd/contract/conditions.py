@@ -1,4 +1,4 @@
-"""Conditions over the columns of a request, such as `stops > 10 and grade in ("Low", "Fair")`, checked against the contract.
+"""Conditions over a request's columns, such as `stops > 10 and grade in ("Low", "Fair")`, checked against the contract.
 
 They have the syntax of Python, of which `ast` parses this part and nothing is evaluated: comparisons of a column with
 literals, a boolean column, `and`, `or`, `not` and parentheses.

@@ -103,9 +103,7 @@ def _load(folder: Path) -> Instance:
     contract = _defined(_import(package, folder, "features"), "CONTRACT", Contract)
     require_sound(contract, str(folder / "features.py"))
     return Instance(
-        folder=folder,
-        contract=contract,
-        payload=_defined(_import(package, folder, "payload"), "PAYLOAD", Payload),
+        folder=folder, contract=contract, payload=_defined(_import(package, folder, "payload"), "PAYLOAD", Payload)
     )
 
 

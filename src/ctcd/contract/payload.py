@@ -152,18 +152,16 @@ def _request(name: str, example: dict[str, Any], fields: dict[str, Any]) -> type
 def row_model(contract: Contract, name: str) -> type[BaseModel]:
     """Return a strict pydantic model with every feature of the contract, and the group or key that identifies a row.
 
-    It refuses values of another type, values outside the bounds or categories, and unknown fields. A nullable column may
-    be null or omitted. Rules over several columns are not checked.
+    It refuses values of another type, values outside the bounds or categories, and unknown fields. A nullable column
+    may be null or omitted. Rules over several columns are not checked.
     """
     columns = contract.request_columns
     example = {column.name: column.example for column in columns}
     return _request(name, example, _named((column.name, *_field(column)) for column in columns))
 
 
-class Metadata(BaseModel):
+class Metadata(BaseModel, frozen=True):
     """How the model in service was trained."""
-
-    model_config = ConfigDict(frozen=True)
 
     model_name: str = Field(description="name of the registered model")
     model_version: str = Field(description="its version")
@@ -171,20 +169,16 @@ class Metadata(BaseModel):
     creation_time: str = Field(description="when the version was registered, ISO 8601")
 
 
-class Refused(BaseModel):
+class Refused(BaseModel, frozen=True):
     """A version that the service refused to load."""
-
-    model_config = ConfigDict(frozen=True)
 
     version: str = Field(description="its version")
     reason: str = Field(description="why it was refused")
     at: str = Field(description="when it was refused, ISO 8601")
 
 
-class Challenger(BaseModel):
+class Challenger(BaseModel, frozen=True):
     """The challenger, and its traffic."""
-
-    model_config = ConfigDict(frozen=True)
 
     version: str = Field(description="its version")
     mode: str = Field(description="kind of traffic: shadow, canary or route")
@@ -195,10 +189,8 @@ class Challenger(BaseModel):
     refused: Refused | None = Field(description="why it was not loaded, if it was refused")
 
 
-class ModelInformation(BaseModel):
+class ModelInformation(BaseModel, frozen=True):
     """Which model is in service."""
-
-    model_config = ConfigDict(frozen=True)
 
     model_name: str = Field(description="name of the registered model")
     alias: str = Field(description="registry alias under which it was loaded")
@@ -215,10 +207,8 @@ class ModelInformation(BaseModel):
     )
 
 
-class FileState(BaseModel):
+class FileState(BaseModel, frozen=True):
     """How far a file of rows is: when `predicted` and `refused` together are `rows`, it is done."""
-
-    model_config = ConfigDict(frozen=True)
 
     request_id: str = Field(description="identifies the file")
     rows: int = Field(description="number of its rows", ge=1)
@@ -307,10 +297,7 @@ def make_payload(contract: Contract, *, row_name: str = "Row", max_rows: int = 1
         "Prediction",
         "The answer to one prediction request.",
         contract,
-        {
-            "model_version": version,
-            "request_id": _identifier("identifies the answer in the prediction log"),
-        },
+        {"model_version": version, "request_id": _identifier("identifies the answer in the prediction log")},
     )
     row_prediction = _answer_model(
         "RowPrediction",
@@ -320,10 +307,7 @@ def make_payload(contract: Contract, *, row_name: str = "Row", max_rows: int = 1
             "request_id": _identifier("identifies this row's answer in the prediction log"),
             "model_version": (
                 str | None,
-                Field(
-                    default=None,
-                    description="version of the model, if it is not the model_version of the batch",
-                ),
+                Field(default=None, description="version of the model, if it is not the model_version of the batch"),
             ),
         },
     )

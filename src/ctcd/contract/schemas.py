@@ -22,7 +22,7 @@ def table_schema(contract: Contract, *, labels: bool = False) -> pa.DataFrameSch
 
 
 def snapshot_schema(contract: Contract) -> pa.DataFrameSchema:
-    """Schema of a training snapshot: date, row keys, features, label and its date, no personal data; one row per row key.
+    """Schema of a training snapshot: date, row keys, features, label and its date, no personal data; a row per row key.
 
     The label's date is missing in snapshots of earlier releases, which did not keep it.
     """

@@ -75,8 +75,8 @@ def read_columns(model: type[pa.DataFrameModel]) -> tuple[Column, ...]:
     """Return the columns of a pandera model, in the order in which they are declared.
 
     Raises:
-        UsageError: a column was not declared with `column`, has the name of another, or has a type that no raw table can
-            hold, or none with a null though it is nullable.
+        UsageError: a column was not declared with `column`, has the name of another, or has a type that no raw table
+            can hold, or none with a null though it is nullable.
     """
     # Of two attributes with one name pandera keeps the last: the other column would be missing without a word.
     attributes = {name: field for each in reversed(model.__mro__) for name, field in vars(each).items()}

@@ -152,7 +152,7 @@ class TrafficPolicy(StrictModel):
         )
 
     def router(self, contract: Contract) -> Callable[[Mapping[str, Any]], str]:
-        """Return the function that returns the alias of the version that answers a row; the first condition met decides.
+        """Return the function that gives the alias of the version that answers a row; the first condition met decides.
 
         Raises:
             UsageError: a condition does not fit the contract; names it.
@@ -171,8 +171,8 @@ def load_traffic(path: Path, contract: Contract) -> TrafficPolicy | None:
     """Return the policy of a TOML file such as `contracts/traffic.toml`; None if there is no such file.
 
     Raises:
-        UsageError: the file cannot be read, is not TOML, has an unknown key or an invalid value, or a condition that does
-            not fit the contract.
+        UsageError: the file cannot be read, is not TOML, has an unknown key or an invalid value, or a condition that
+            does not fit the contract.
     """
     if not path.exists():
         return None
@@ -186,14 +186,14 @@ class Experiment:
     """The current traffic of a challenger, stored in the registry so that all workers of all services agree.
 
     Args:
-        id: identifies the experiment, and salts the hash that chooses the groups, so that each experiment chooses others.
+        id: identifies the experiment, and salts the hash that chooses the groups: each experiment chooses others.
         version: the challenger's version.
         mode: kind of traffic.
         share: of requests (shadow) or groups (canary), 0 to 1; 1 for routes.
         step: step of the canary, from 1; 0 for other kinds.
         started: when the experiment was started, ISO 8601, UTC.
-        effective: when the share takes effect, likewise; in the future when it is written, so that all workers have loaded
-            the version by then and switch at the same time.
+        effective: when the share takes effect, likewise; in the future when it is written, so that all workers have
+            loaded the version by then and switch at the same time.
         before: share until then.
     """
 

@@ -12,7 +12,7 @@ from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 
 from ctcd.contract.duplicates import SeenKeys
 from ctcd.contract.spec import Contract, Kind, names
-from ctcd.errors import DataRefused
+from ctcd.errors import DataRefused, number_of
 from ctcd.progress import Progress, silent
 
 MISSING = "is missing"
@@ -196,7 +196,7 @@ def _repeated(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contrac
     if not names_of_key or not set(names_of_key) <= set(frame.columns):
         return
     kinds = {column.name: column.kind for column in contract.keys}
-    # Convert keys to one type per column, because readers may infer another in each frame and equal keys must hash alike.
+    # Convert keys to one type per column: readers may infer another in each frame, and equal keys must hash alike.
     typed = pd.DataFrame({name: _comparable(frame[name], kinds.get(name, Kind.DATE)) for name in names_of_key})
     complete = np.flatnonzero(typed.notna().all(axis=1).to_numpy())
     repeated = complete[seen.duplicated(typed.iloc[complete])]
@@ -288,7 +288,7 @@ def _words(check: pa.Check, name: str, contract: Contract) -> str:
         case "isin":
             return f"is not one of {', '.join(map(str, facts['allowed_values']))}"
         case "str_length":
-            return f"is longer than {facts['max_value']} characters"
+            return f"is longer than {number_of(facts['max_value'], 'character')}"
         case "str_matches":
             lists = {column.name for column in contract.feature_columns if column.list_of}
             return "has an unknown entry" if name in lists else "does not match the contract's pattern"

@@ -1,7 +1,8 @@
 """The page of a validation report, for data owners."""
 
 from ctcd.contract.validation import ValidationReport
-from ctcd.html_report import Page, Row, cells
+from ctcd.errors import number_of
+from ctcd.html_report import Page, row_of
 
 
 def validation_page(report: ValidationReport) -> Page:
@@ -9,7 +10,7 @@ def validation_page(report: ValidationReport) -> Page:
     broken = len(report.breaches)
     return Page(
         title=f"Validation: {report.where}",
-        verdict=f"breaks {broken} rule{'s' if broken > 1 else ''}" if broken else "satisfies the contract",
+        verdict=f"breaks {number_of(broken, 'rule')}" if broken else "satisfies the contract",
         good=not broken,
         facts=(
             ("data", report.where),
@@ -19,14 +20,12 @@ def validation_page(report: ValidationReport) -> Page:
         ),
         header=("column", "rule", "rows", "share", "first rows and values"),
         rows=tuple(
-            Row(
-                cells=cells(
-                    breach.column or "(several)",
-                    breach.rule,
-                    f"{breach.count:,}" if breach.count else "",
-                    f"{breach.share:.3%}" if breach.count else "",
-                    "\n".join(example.text for example in breach.examples),
-                )
+            row_of(
+                breach.column or "(several)",
+                breach.rule,
+                f"{breach.count:,}" if breach.count else "",
+                f"{breach.share:.3%}" if breach.count else "",
+                "\n".join(example.text for example in breach.examples),
             )
             for breach in report.breaches
         ),

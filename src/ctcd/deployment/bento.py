@@ -126,7 +126,7 @@ def _run_bentoml(context: Path, label: str, settings: Settings) -> None:
 
 
 def requirements(*more: str) -> list[str]:
-    """Return what the service and more packages require, pinned to what is installed, except BentoML, which adds itself.
+    """Return what the service and more packages require, pinned to what is installed, but BentoML, which adds itself.
 
     Raises:
         UsageError: one of these packages is not installed.

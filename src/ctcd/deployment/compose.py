@@ -1,8 +1,8 @@
 """Deploys an image to one Docker host, this machine or another one by SSH, without dropping a request (blue-green).
 
-The new container starts next to the old one, and gets requests only once it is healthy and has passed its probes. The old
-one is drained, and stopped once the new one has passed its probes through the proxy, too; if anything fails before, it
-gets the requests again. The next deployment cleans up after one that was killed.
+The new container starts next to the old one, and gets requests only once it is healthy and has passed its probes. The
+old one is drained, and stopped once the new one has passed its probes through the proxy, too; if anything fails before,
+it gets the requests again. The next deployment cleans up after one that was killed.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Deploys an image to a Kubernetes cluster: manifests rendered by kustomize, applied by kubectl.
 
-A rolling update sends requests to a new pod as soon as it is ready, before it is probed from outside; if the probes then
-fail, the rollout is undone.
+A rolling update sends requests to a new pod as soon as it is ready, before it is probed from outside; if the probes
+then fail, the rollout is undone.
 """
 
 from collections.abc import Sequence

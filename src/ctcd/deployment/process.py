@@ -50,9 +50,9 @@ class _Running:
 class ProcessTarget:
     """One `bentoml serve` on the host and port of the settings.
 
-    The old process ends before the new one starts, so requests fail for the seconds in between; where they must not, use
-    another target. The process serves the model in its Bento, whatever the registry's champion is: what is deployed is
-    what was probed.
+    The old process ends before the new one starts, so requests fail for the seconds in between; where they must not,
+    use another target. The process serves the model in its Bento, whatever the registry's champion is: what is deployed
+    is what was probed.
     """
 
     def __init__(self, settings: Settings, progress: Progress = silent) -> None:
@@ -105,7 +105,7 @@ class ProcessTarget:
     def _start(self, tag: str, version: str, digest: str) -> None:
         service = launch.start(tag, self._settings, LOG)
         try:
-            # Saved before it is ready, so that the next deployment finds the process if this one is killed while it waits.
+            # Saved before it is ready: the next deployment finds the process if this one is killed while it waits.
             _Running(
                 pid=service.process.pid,
                 started=psutil.Process(service.process.pid).create_time(),

@@ -1,7 +1,7 @@
 """The proxy in front of the containers of the compose target: HAProxy's admin socket, reached inside its container.
 
 HAProxy is never reloaded, so it closes no client's connection: at run time a server is drained (it gets no new requests
-and finishes those that it has) and made ready again. See "Dynamic changes" in the HAProxy management guide, section 9.3.
+and finishes those that it has) and made ready again. See "Dynamic changes" in HAProxy's management guide, section 9.3.
 """
 
 import csv

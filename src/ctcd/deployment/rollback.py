@@ -3,14 +3,7 @@
 from dataclasses import dataclass
 
 from ctcd.deployment.target import Deployment
-from ctcd.registry.versions import (
-    CHAMPION,
-    PREVIOUS,
-    ROLLED_BACK,
-    ROLLED_BACK_TO,
-    RegisteredVersion,
-    Registry,
-)
+from ctcd.registry.versions import CHAMPION, PREVIOUS, ROLLED_BACK, ROLLED_BACK_TO, RegisteredVersion, Registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +25,8 @@ class Rollback:
 def roll_back_failed(registry: Registry, version: str, reason: str) -> tuple[str | None, RegisteredVersion | None]:
     """Make the previous champion the champion again if a version is the champion.
 
-    Where there is none to go back to, the version is withdrawn, so that there is no champion. One that a user went back to
-    from another version stays the champion: the next deployment tries it again.
+    Where there is none to go back to, the version is withdrawn, so that there is no champion. One that a user went back
+    to from another version stays the champion: the next deployment tries it again.
 
     Returns:
         the version if it was the champion, else None; and the champion to deploy, None if there is none.

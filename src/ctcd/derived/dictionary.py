@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from ctcd import markdown
 from ctcd.contract.spec import Column, Contract
+from ctcd.errors import number_of
 
 
 def dictionary_markdown(contract: Contract) -> str:
@@ -54,7 +55,7 @@ def _allowed(column: Column) -> str:
             f"≥ {column.minimum:,}" if column.minimum is not None else "",
             f"≤ {column.maximum:,}" if column.maximum is not None else "",
             f"`{column.pattern}`" if column.pattern else "",
-            f"up to {column.max_length} characters" if column.max_length else "",
+            f"up to {number_of(column.max_length, 'character')}" if column.max_length else "",
         )
         if text
     ]

@@ -1,14 +1,14 @@
 """Seeded synthetic data for a contract, with injected errors of known kind and position.
 
-The generator is a Gaussian copula. Each row has a latent score. The rank of each column, or the distance of that rank from
-the middle, correlates with the score as the column's `Simulate` hint says. The label is the score with noise, cut at the
-class shares. A group keeps most of its latent score and of its label noise from month to month, so its rows are alike, as
-those of a real group are, and leak through a random split.
+The generator is a Gaussian copula. Each row has a latent score. The rank of each column, or the distance of that rank
+from the middle, correlates with the score as the column's `Simulate` hint says. The label is the score with noise, cut
+at the class shares. A group keeps most of its latent score and of its label noise from month to month, so its rows are
+alike, as those of a real group are, and leak through a random split.
 
 The same seed draws the same rows for any last day; only the dates shift, so results can be reproduced on another day.
 
-More than `BLOCK_ROWS` rows are several such data sets one after the other, each over all months, with keys and groups of
-its own: memory holds one at a time.
+More than `BLOCK_ROWS` rows are several such data sets one after the other, each over all months, with keys and groups
+of its own: memory holds one at a time.
 """
 
 import gzip
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from ctcd.contract.columns import KEYS, Role, Simulate
 from ctcd.contract.spec import Column, Contract, Kind, category_text
-from ctcd.errors import UsageError
+from ctcd.errors import UsageError, number_of
 from ctcd.files import replacing, writing_to
 
 MONTH_KEPT = 0.2
@@ -122,7 +122,7 @@ def generate(
 
 
 def _blocks(contract: Contract, *, rows: int, seed: int, end: date, months: int, error_rate: float) -> Iterator[Tables]:
-    """Yield the tables of `generate` in blocks of at most `BLOCK_ROWS` rows; the lines of errors are those of the whole.
+    """Yield the tables of `generate` in blocks of at most `BLOCK_ROWS` rows; errors have the lines of the whole.
 
     Raises:
         UsageError: as `generate`.
@@ -468,7 +468,10 @@ def inject_errors(
         UsageError: there are fewer than `count + 1` rows.
     """
     if count >= len(frame) and count:
-        raise UsageError(f"{count} rows with errors do not fit into {len(frame)} rows", where="synthetic data")
+        raise UsageError(
+            f"{number_of(count, 'row')} with errors cannot be among {number_of(len(frame), 'row')}",
+            where="synthetic data",
+        )
     columns = tuple(columns)
     ways: dict[str, list[tuple[Column, Corruption]]] = {}
     for column in columns:

@@ -23,7 +23,7 @@ from ctcd.contract.traffic import load_traffic
 from ctcd.contract.validation import Failure
 from ctcd.derived import synthetic
 from ctcd.derived.lock import CANONICAL
-from ctcd.errors import CtcdError, DataRefused, UsageError
+from ctcd.errors import CtcdError, DataRefused, UsageError, number_of
 from ctcd.model.metrics import Scores, scores
 from ctcd.model.threshold import Threshold
 from ctcd.model.trees import CatBoost, TreeParams
@@ -68,8 +68,8 @@ def problems(instance: Instance) -> tuple[Problem, ...]:
     """Return the problems of an instance; checks that depend on an earlier, failed one are skipped.
 
     It checks the name against the other instances, the policies by themselves and against the contract, the payload
-    against the examples, categories and bounds, and synthetic data against the contract, the floors and the minimum share
-    of a class. `load_instance` has checked the contract itself.
+    against the examples, categories and bounds, and synthetic data against the contract, the floors and the minimum
+    share of a class. `load_instance` has checked the contract itself.
     """
     found: list[Problem] = []
     with _noted(found, "promotion.toml"):
@@ -204,7 +204,7 @@ def synthetic_frame(contract: Contract, *, rows: int = ROWS, seed: int = 42) -> 
     frame, failures = typed(trim(pa.Table.from_pandas(texts, preserve_index=False)), contract)
     if failures:
         worst = failures[0]
-        raise DataRefused(f"{len(worst.rows)} rows: {worst.rule}", where=f"synthetic data, {worst.column}")
+        raise DataRefused(f"{number_of(len(worst.rows), 'row')}: {worst.rule}", where=f"synthetic data, {worst.column}")
     return frame
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from ctcd.contract.columns import ListOf, Role
 from ctcd.contract.rules import MISSING
 from ctcd.contract.spec import Column, Kind
-from ctcd.errors import DataRefused, UsageError
+from ctcd.errors import DataRefused, UsageError, number_of
 from ctcd.store.conversion import convert, trim
 from ctcd.store.sources import SUFFIXES, Source, suffix_of
 
@@ -136,8 +136,8 @@ def read(path: Path, label: str = "") -> tuple[pa.Table, bool]:
 
     Raises:
         UsageError: the file name has an extension that ingest does not support.
-        DataRefused: the file cannot be read, has another separator than commas, has no rows, or a row has another number
-            of fields than the header; or a class of the label has none of the rows.
+        DataRefused: the file cannot be read, has another separator than commas, has no rows, or a row has another
+            number of fields than the header; or a class of the label has none of the rows.
     """
     if not suffix_of(path):
         ends = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
@@ -158,7 +158,7 @@ def read(path: Path, label: str = "") -> tuple[pa.Table, bool]:
         if chunk.malformed:
             record = chunk.malformed[0]
             raise DataRefused(
-                f"line {record.first} has {len(record.cells)} fields, the header {len(source.columns)}",
+                f"line {record.first} has {number_of(len(record.cells), 'field')}, the header {len(source.columns)}",
                 where=str(path),
                 hint="fields are separated by commas, texts with commas are quoted",
             )
@@ -228,7 +228,9 @@ def _examined(cells: pa.Table, source: str, name: str) -> Found:
         found.role = Role.PERSONAL
         found.notes.append("looks personal: stored apart and kept out of the model")
     elif found.malformed:
-        found.notes.append(f"{found.malformed} values are no {found.kind.value}{odd}: ingest quarantines the rows")
+        found.notes.append(
+            f"ingest quarantines {number_of(found.malformed, 'row')} whose value is no {found.kind.value}{odd}"
+        )
     elif odd or padded:
         found.notes.append(odd or "has leading zeros: text, not a number")
     if found.number:

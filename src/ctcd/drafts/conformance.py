@@ -151,11 +151,7 @@ class _Suite:
             estimator, train, validation, profile.trials()[0], classes=contract.classes, seed=42, threads=1
         )
         return Scorer(
-            name=contract.name,
-            contract_version=contract.version,
-            classes=contract.classes,
-            estimator=found,
-            params={},
+            name=contract.name, contract_version=contract.version, classes=contract.classes, estimator=found, params={}
         )
 
     def _sound(self, table: Any, rows: int) -> NDArray[np.float64]:

@@ -27,7 +27,7 @@ from ctcd.drafts.columns import (
 from ctcd.drafts.features import SNAPSHOT_DATE, Identity, features_source
 from ctcd.drafts.policies import Baselines, drafted_threshold, policies
 from ctcd.drafts.signals import Signal, measure, stronger
-from ctcd.errors import DataRefused, UsageError
+from ctcd.errors import DataRefused, UsageError, number_of
 from ctcd.promotion.policy import load_policy
 from ctcd.store.rows import valid_rows
 from ctcd.training.baselines import score_baselines
@@ -172,7 +172,7 @@ def _classify(target: Found) -> None:
         target.kind = Kind.CATEGORY
     if not 2 <= target.distinct <= MAX_CLASSES:
         raise UsageError(
-            f"has {target.distinct} distinct values; a label has 2 to {MAX_CLASSES} classes",
+            f"has {number_of(target.distinct, 'distinct value')}; a label has 2 to {MAX_CLASSES} classes",
             where=target.source,
             hint="give the column to predict: --label COLUMN",
         )
@@ -208,7 +208,7 @@ def _require_different(cells: pa.Table, roles: Mapping[Role, str | None]) -> Non
     given = [source for role in KEYS if (source := roles[role]) is not None]
     if roles[Role.KEY] is not None and (copies := int(cells.select(given).to_pandas().duplicated().sum())):
         raise UsageError(
-            f"is not unique, as a key must be: {copies:,} rows repeat one; --group may be what is meant",
+            f"is not unique, as a key must be: it repeats in {number_of(copies, 'row')}; --group may be what is meant",
             where=str(roles[Role.KEY]),
         )
 
@@ -246,7 +246,7 @@ def _valid(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, int]:
 
 def _mostly_refused(columns: Iterable[Found], refused: int, rows: int, path: Path) -> DataRefused:
     dirty = [each.source for each in sorted(columns, key=lambda each: -each.malformed) if each.malformed]
-    more = f" and {len(dirty) - NAMED} other columns" if len(dirty) > NAMED else ""
+    more = f" and {number_of(len(dirty) - NAMED, 'other column')}" if len(dirty) > NAMED else ""
     because = f", because of {', '.join(dirty[:NAMED])}{more}" if dirty else ""
     clean = "pandas.read_csv(FILE, dtype=str, na_values='?').to_csv(NEW, index=False)"
     return DataRefused(
@@ -275,7 +275,7 @@ def _notes(frame: pd.DataFrame, contract: Contract, baselines: Baselines) -> lis
     notes = []
     columns = names((*contract.model_inputs, contract.label))
     if copies := int(frame.duplicated(columns).sum()):
-        notes.append(f"{copies:,} rows repeat another row in every feature and in the label")
+        notes.append(f"rows that repeat another one in every feature and in the label: {copies:,}")
     if baselines.logistic.macro_f1 < baselines.majority.macro_f1 + 2 * baselines.chance:
         notes.append("a logistic regression learns nothing from the features: there may be nothing to learn")
     return notes

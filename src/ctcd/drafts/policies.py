@@ -151,7 +151,7 @@ def toml_key(name: str) -> str:
 
 
 def _toml_text(text: str) -> str:
-    # TOML knows no surrogates, which JSON writes unless asked not to, and wants DEL escaped, which JSON leaves as it is.
+    # TOML has no surrogates, which JSON writes unless asked not to, and wants DEL escaped, which JSON does not do.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -31,8 +31,8 @@ class Signal:
 
     Args:
         value: correlation, -1 to 1, with the hidden score that the label follows.
-        shares: share of each category, from the lowest to the highest score; empty for a number. An open set has those of
-            made-up texts: its own may be of persons, and many.
+        shares: share of each category, from the lowest to the highest score; empty for a number. An open set has those
+            of made-up texts: its own may be of persons, and many.
     """
 
     value: float
@@ -42,8 +42,8 @@ class Signal:
 def measure(columns: Iterable[Found], label: Found) -> dict[str, Signal]:
     """Return the signal of each feature and of the label, by name.
 
-    The classes are ordered along the direction in which the means of the features differ most. The score of a row is the
-    middle of its class's share of a normal distribution.
+    The classes are ordered along the direction in which the means of the features differ most. The score of a row is
+    the middle of its class's share of a normal distribution.
     """
     features = [each for each in columns if each.role is Role.FEATURE]
     known = label.values.notna().to_numpy()

@@ -11,8 +11,8 @@ from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError
 def reading(path: Path, wrong: str, *, missing: str = "is missing", hint: str = "train again") -> Iterator[None]:
     """Translate whatever is raised while a file is read, and its content is used, into an error that names the file.
 
-    Content that is wrong can raise anything: the libraries that use it have many errors. Their texts are left out, as they
-    may quote the content.
+    Content that is wrong can raise anything: the libraries that use it have many errors. Their texts are left out, as
+    they may quote the content.
 
     Args:
         path: file that is read, which the error names.

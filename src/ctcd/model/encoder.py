@@ -116,8 +116,8 @@ class Encoder:
     def values(self, rows: pd.DataFrame | Sequence[Mapping[str, object]]) -> dict[str, NDArray[Any]]:
         """Return the features of rows as a model sees them, before any scaling, by name; shapes (rows,).
 
-        Numbers are floats, NaN for a null, dates days since 1970, a list the count of each of its entries, and categories
-        text, None for a null.
+        Numbers are floats, NaN for a null, dates days since 1970, a list the count of each of its entries, and
+        categories text, None for a null.
 
         Raises:
             UsageError: a column is missing or has values of the wrong type.

@@ -1,7 +1,7 @@
-"""The protocol of an estimator, the kind of model that a profile of `training.toml` names, and how one is found by name.
+"""The protocol of an estimator, the kind of model that a profile of `training.toml` names, and how one is found.
 
-A name is that of a shipped estimator, or `module:Class` for a class in a module of the instance, such as `model:Ours` in
-`contracts/model.py`.
+A name is that of a shipped estimator, or `module:Class` for a class in a module of the instance, such as `model:Ours`
+in `contracts/model.py`.
 """
 
 import re
@@ -83,7 +83,8 @@ class Importance:
     Args:
         names: names of the features.
         change: share, in percent, of the change of the prediction that each feature causes; shape (features,).
-        shap: mean absolute SHAP value, which may be approximate, by feature and class, in log-odds; shape (features, classes).
+        shap: mean absolute SHAP value, possibly approximate, by feature and class, in log-odds; shape (features,
+            classes).
     """
 
     names: list[str]
@@ -94,8 +95,8 @@ class Importance:
 class Estimator(ABC):
     """A kind of model. One object is fitted once, and then answers from several threads.
 
-    Training, gate, batch scoring and service call the same methods. Rows reach them as a frame with the same columns and
-    types everywhere, whether they come from the store, a file or a request:
+    Training, gate, batch scoring and service call the same methods. Rows reach them as a frame with the same columns
+    and types everywhere, whether they come from the store, a file or a request:
 
     - numbers, integers and booleans: float64, NaN for a null;
     - dates and times: datetime64, NaT for a null;
@@ -202,7 +203,7 @@ def find_estimator(name: str, code: str = "") -> type[Estimator]:
         code: SHA-256 of that module in an instance that is loaded.
 
     Raises:
-        UsageError: there is none of that name, its module is not the one of that digest, or it does not follow the protocol.
+        UsageError: there is none of that name, its module has another digest, or it does not follow the protocol.
     """
     if name in SHIPPED:
         module, attribute = SHIPPED[name]

@@ -51,12 +51,12 @@ def scores(
         truth: the true class of each row.
         probabilities: shape (rows, classes), each row summing to 1.
         classes: the classes in the order of the columns.
-        threshold: names the positive one of two classes, and decides between them; None: the most probable class counts.
+        threshold: names the positive one of two classes and decides between them; None: the most probable one counts.
         predicted: index of the predicted class of each row, if it was decided elsewhere.
 
     Raises:
-        DataRefused: there are no rows, shapes differ, a value is not a probability, a row does not sum to 1, a true class
-            is unknown, or a class has no row (its recall and F1 are undefined then).
+        DataRefused: there are no rows, shapes differ, a value is not a probability, a row does not sum to 1, a true
+            class is unknown, or a class has no row (its recall and F1 are undefined then).
     """
     table = checked_probabilities(probabilities, rows=len(truth), classes=classes)
     actual = class_indices(truth, classes)

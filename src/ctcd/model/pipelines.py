@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import cache
 from io import BytesIO
@@ -46,6 +47,25 @@ class _Pipeline(Estimator):
     requirements: ClassVar[tuple[str, ...]] = ("scikit-learn", "skops")
     stored: ClassVar[str] = "model.skops"
     pipeline: Pipeline
+
+    def fit(
+        self,
+        train: LabelledPart,
+        validation: LabelledPart,
+        params: Any,
+        *,
+        seed: int,
+        threads: int,
+        on_round: Callable[[int], None],
+    ) -> None:
+        """Fit the pipeline."""
+        del on_round  # scikit-learn does not call back
+        with _threads().limit(limits=threads if threads > 0 else None, user_api="openmp"):
+            self.pipeline = self._fitted(train, validation, params, seed)
+
+    @abstractmethod
+    def _fitted(self, train: LabelledPart, validation: LabelledPart, params: Any, seed: int) -> Pipeline:
+        """Return a fitted pipeline."""
 
     def predict_proba(self, features: pd.DataFrame) -> NDArray[np.float64]:
         """Return the probability of each class; shape (rows, classes)."""
@@ -94,25 +114,11 @@ class HistGradientBoosting(_Pipeline):
     name: ClassVar[str] = "hist_gradient_boosting"
     params: ClassVar[type[Params]] = BoostingParams
 
-    def fit(
-        self,
-        train: LabelledPart,
-        validation: LabelledPart,
-        params: BoostingParams,
-        *,
-        seed: int,
-        threads: int,
-        on_round: Callable[[int], None],
-    ) -> None:
+    def _fitted(self, train: LabelledPart, validation: LabelledPart, params: BoostingParams, seed: int) -> Pipeline:
         """Fit trees until the log loss on the validation part no longer improves."""
-        del on_round  # scikit-learn does not call back
         rows = _plain(train.features)
         numeric, texts = _kinds(rows)
-        codes = OrdinalEncoder(
-            handle_unknown="use_encoded_value",
-            unknown_value=np.nan,
-            max_categories=MAX_CATEGORIES,
-        )
+        codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan, max_categories=MAX_CATEGORIES)
         columns = ColumnTransformer([("numbers", "passthrough", numeric), ("categories", codes, texts)])
         classifier = HistGradientBoostingClassifier(
             **params.to_dict(),
@@ -120,14 +126,13 @@ class HistGradientBoosting(_Pipeline):
             categorical_features=list(range(len(numeric), len(numeric) + len(texts))),
             random_state=seed,
         )
-        with _threads().limit(limits=threads if threads > 0 else None, user_api="openmp"):
-            classifier.fit(
-                columns.fit_transform(rows),
-                train.target,
-                X_val=columns.transform(_plain(validation.features)),
-                y_val=validation.target,
-            )
-        self.pipeline = Pipeline([("columns", columns), ("classifier", classifier)])
+        classifier.fit(
+            columns.fit_transform(rows),
+            train.target,
+            X_val=columns.transform(_plain(validation.features)),
+            y_val=validation.target,
+        )
+        return Pipeline([("columns", columns), ("classifier", classifier)])
 
     @property
     def rounds(self) -> int:
@@ -155,18 +160,9 @@ class LogisticRegression(_Pipeline):
     name: ClassVar[str] = "logistic_regression"
     params: ClassVar[type[Params]] = RegressionParams
 
-    def fit(
-        self,
-        train: LabelledPart,
-        validation: LabelledPart,
-        params: RegressionParams,
-        *,
-        seed: int,
-        threads: int,
-        on_round: Callable[[int], None],
-    ) -> None:
+    def _fitted(self, train: LabelledPart, validation: LabelledPart, params: RegressionParams, seed: int) -> Pipeline:
         """Fit the regression; the validation part is not used."""
-        del validation, on_round
+        del validation
         rows = _plain(train.features)
         numeric, texts = _kinds(rows)
         numbers = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
@@ -175,9 +171,7 @@ class LogisticRegression(_Pipeline):
         )
         columns = ColumnTransformer([("numbers", numbers, numeric), ("categories", one_hot, texts)])
         classifier = LogisticRegressionClassifier(**params.to_dict(), random_state=seed)
-        self.pipeline = Pipeline([("columns", columns), ("classifier", classifier)])
-        with _threads().limit(limits=threads if threads > 0 else None, user_api="openmp"):
-            self.pipeline.fit(rows, train.target)
+        return Pipeline([("columns", columns), ("classifier", classifier)]).fit(rows, train.target)
 
     @property
     def rounds(self) -> int:

@@ -34,7 +34,7 @@ class ScorerModel(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return the columns `prediction`, `confidence` and `probability_<class>` for every row, with the frame's index.
+        """Return the columns `prediction`, `confidence` and `probability_<class>` of every row, with the frame's index.
 
         Columns other than the model's inputs are ignored; MLflow passes the other arguments, which are not used.
 
@@ -50,10 +50,7 @@ def signature(contract: Contract) -> ModelSignature:
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec(_type(column), column.name, required=not column.nullable) for column in contract.model_inputs
     ]
-    answers: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.string, PREDICTION),
-        ColSpec(DataType.double, CONFIDENCE),
-    ]
+    answers: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, PREDICTION), ColSpec(DataType.double, CONFIDENCE)]
     answers += [ColSpec(DataType.double, f"{PROBABILITY}{name}") for name in contract.classes]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(answers))
 

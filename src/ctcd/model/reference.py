@@ -208,12 +208,7 @@ class Reference:
 
 
 def make_reference(
-    encoder: Encoder,
-    snapshot: Sequence[pd.DataFrame],
-    holdout: pd.DataFrame,
-    answers: Predictions,
-    *,
-    group: str,
+    encoder: Encoder, snapshot: Sequence[pd.DataFrame], holdout: pd.DataFrame, answers: Predictions, *, group: str
 ) -> Reference:
     """Return the reference of a model.
 

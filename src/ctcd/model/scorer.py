@@ -25,7 +25,8 @@ THRESHOLD_SCHEMA_VERSION = 2
 SELF_DIGEST = "scorer_sha256"
 """Field of the description: the SHA-256 of all its other fields, as JSON with sorted keys."""
 PREDICTION, CONFIDENCE, PROBABILITY = "prediction", "confidence", "probability_"
-"""Columns of a table of predictions: class, its probability, and the prefix of the column with the probability of a class."""
+"""Columns of a table of predictions: class, its probability, and the prefix of the column with the probability of a
+class."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -59,7 +60,7 @@ def prediction_columns(classes: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """A trained model that scores a frame or plain mappings, with the same results; for CatBoost they are bit-identical.
+    """A trained model that scores a frame or plain mappings with the same results, bit-identical ones for CatBoost.
 
     It holds no lock and may be shared between threads.
 

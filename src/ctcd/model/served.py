@@ -63,8 +63,8 @@ class Origin:
     Args:
         run_id: training run, which tells the model from another one that had the same version number.
         contract_version: version of the contract that the model was made for.
-        served_by: what computed it: an image by digest or the tag of a Bento, in batch scoring the revision of the source;
-            None if nobody knows.
+        served_by: what computed it: an image by digest or the tag of a Bento, in batch scoring the revision of the
+            source; None if nobody knows.
         variant: the model's part in the deployment, one of `Variant`.
     """
 
@@ -114,7 +114,7 @@ def load(folder: Path, contract: Contract) -> Served:
 
 
 def load_scorer(folder: Path, contract: Contract) -> Scorer:
-    """Return the scorer of a folder after verifying that it fits the contract and reproduces its probes, which also warms it.
+    """Return a folder's scorer once it is known to fit the contract and to reproduce its probes, which also warms it.
 
     Raises:
         NotFound: a file of the scorer or its probes are missing.

@@ -24,9 +24,10 @@ _BESIDE = (Variant.CHALLENGER.value, Variant.FALLBACK.value)
 class Answering:
     """A period in which a version answered.
 
-    It ends with the last answer before a second in which only other versions answered; a second without answers does not
-    end it. While workers switch from one version to the next, both answer in the same second. Champion and challenger
-    answer in parallel, so neither ends the period of the other; that of a challenger also ends when the next step begins.
+    It ends with the last answer before a second in which only other versions answered; a second without answers does
+    not end it. While workers switch from one version to the next, both answer in the same second. Champion and
+    challenger answer in parallel, so neither ends the period of the other; that of a challenger also ends when the next
+    step begins.
 
     Args:
         first: its first second, ISO 8601, UTC.

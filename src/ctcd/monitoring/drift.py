@@ -23,8 +23,8 @@ from ctcd.store.tables import FEATURE_LENGTH, build_tables
 Source = Literal["predictions", "features"]
 """Where the rows come from: the prediction log, or the feature table of the store."""
 Verdict = Literal["judged", "too few rows", "no reference", "another contract"]
-"""Whether a sample was compared, or why not: it is too small, the training of its model stored no reference, or its rows
-lack a column of the model, for example after a change of the contract."""
+"""Whether a sample was compared, or why not: it is too small, the training of its model stored no reference, or its
+rows lack a column of the model, for example after a change of the contract."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +99,9 @@ def write_drift(
 ) -> DriftReport:
     """Compare the last day or whole week before a day with the training data of its models, and store the result.
 
-    Predictions are compared with the reference of the model that made them; rows of the feature table, selected by their
-    event date, with that of the champion. Rows are read in chunks. Repeating the call replaces the rows of the period.
+    Predictions are compared with the reference of the model that made them; rows of the feature table, selected by
+    their event date, with that of the champion. Rows are read in chunks. Repeating the call replaces the rows of the
+    period.
 
     Args:
         engine: the store.

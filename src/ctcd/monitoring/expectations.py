@@ -1,7 +1,7 @@
 """The Great Expectations suite of a training snapshot, derived from the contract and from the last accepted snapshot.
 
-The database can evaluate every rule by counting, averaging or matching, without sending rows. Rules over several columns
-are not part of the suite: they are Python code, and `ctcd validate` checks them.
+The database can evaluate every rule by counting, averaging or matching, without sending rows. Rules over several
+columns are not part of the suite: they are Python code, and `ctcd validate` checks them.
 """
 
 import math
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Dialect
 
 from ctcd.contract.spec import Column, Contract, Kind, names
+from ctcd.errors import number_of
 from ctcd.monitoring.tolerances import Tolerances
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _of_table(contract: Contract, tolerances: Tolerances, base_dt: date) -> Iter
     yield Rule(
         column="",
         rule="the columns are those of the contract",
-        limit=f"{len(columns)} columns",
+        limit=number_of(len(columns), "column"),
         expectation=gxe.ExpectTableColumnsToMatchSet(
             column_set=[*columns, *(share_column(contract, name) for name in contract.classes)], exact_match=True
         ),

@@ -177,7 +177,7 @@ def close_finding(engine: Engine, contract: Contract, number: int, *, reason: st
 def training_due(
     engine: Engine, contract: Contract, today: date, *, cool_down: timedelta, started: bool = False
 ) -> TrainingDue:
-    """Return whether findings call for a training: an open one that training can remedy, seen since it last started one.
+    """Return whether findings call for a training: an open one that training can remedy, seen since it last began one.
 
     During `cool_down` after a finding has started a training, no finding starts another. With `started`, the findings
     are marked as having started a training today; this can be repeated.

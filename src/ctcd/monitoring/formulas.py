@@ -1,7 +1,7 @@
 """The statistics of monitoring: distances of two samples, their distribution under chance, and intervals of scores.
 
-Counts are arrays of shape (bins,). Rows of one group are not independent, so sample sizes are effective numbers of rows,
-which need not be integers.
+Counts are arrays of shape (bins,). Rows of one group are not independent, so sample sizes are effective numbers of
+rows, which need not be integers.
 """
 
 import math
@@ -30,8 +30,9 @@ def shares(counts: ArrayLike) -> NDArray[np.float64]:
 def psi(current: ArrayLike, reference: ArrayLike) -> float:
     """Return the population stability index of two histograms, sum of (p - q) ln(p / q); 0 if they agree.
 
-    Siddiqi (2006), chapter 8 of his book on risk scorecards, Wiley; it is the symmetric divergence of Jeffreys (1946). By custom less than 0.1 is
-    no change and more than 0.25 a large one. Half a row is added to each bin, so that an empty one has a logarithm.
+    Siddiqi (2006), chapter 8 of his book on risk scorecards, Wiley; it is the symmetric divergence of Jeffreys (1946).
+    By custom less than 0.1 is no change and more than 0.25 a large one. Half a row is added to each bin, so that an
+    empty one has a logarithm.
     """
     p, q = (shares(np.asarray(counts) + 0.5) for counts in (current, reference))
     return float(((p - q) * np.log(p / q)).sum())
@@ -40,8 +41,8 @@ def psi(current: ArrayLike, reference: ArrayLike) -> float:
 def js_distance(current: ArrayLike, reference: ArrayLike) -> float:
     """Return the Jensen-Shannon distance of two histograms: 0 if their shares agree, at most sqrt(ln 2) = 0.83.
 
-    Lin (1991), Divergence Measures Based on the Shannon Entropy, IEEE Trans. Inf. Theory 37; its square root is a metric
-    (Endres and Schindelin, 2003). Logarithms are natural, as in `scipy.spatial.distance.jensenshannon`.
+    Lin (1991), Divergence Measures Based on the Shannon Entropy, IEEE Trans. Inf. Theory 37; its square root is a
+    metric (Endres and Schindelin, 2003). Logarithms are natural, as in `scipy.spatial.distance.jensenshannon`.
     """
     from scipy.special import rel_entr
 
@@ -72,8 +73,8 @@ def js_limit(probability: float, bins: int, rows: float, reference_rows: float) 
 def least_share(probability: float, rows: float, reference_rows: float) -> float:
     """Return the smallest share of a bin, 0 to 1, for which `careful` holds; it may be more than 1.
 
-    That is 2 ln(1 / probability) rows in the smaller sample. An empty bin, which has a probability of e^-E if E rows are
-    expected, adds more to JS than to the chi-square distance, and must not be what exceeds the limit.
+    That is 2 ln(1 / probability) rows in the smaller sample. An empty bin, which has a probability of e^-E if E rows
+    are expected, adds more to JS than to the chi-square distance, and must not be what exceeds the limit.
     """
     return 2 * math.log(1 / probability) / min(rows, reference_rows)
 
@@ -81,9 +82,10 @@ def least_share(probability: float, rows: float, reference_rows: float) -> float
 def careful(probability: float) -> float:
     """Return the probability to ask `js_limit` for so that a distance exceeds the limit no more often than given.
 
-    Where the rarest bins have just the `least_share`, it has to be up to 5.7 times smaller, as the tail is heavier than that
-    of chi-square: measured by adding up all outcomes of three bins for samples of 250 to 1,000 rows, a reference without
-    chance of its own, and probabilities of 0.001 to 0.00001. The smaller the probability is, the heavier is the tail.
+    Where the rarest bins have just the `least_share`, it has to be up to 5.7 times smaller, as the tail is heavier than
+    that of chi-square: measured by adding up all outcomes of three bins for samples of 250 to 1,000 rows, a reference
+    without chance of its own, and probabilities of 0.001 to 0.00001. The smaller the probability is, the heavier is the
+    tail.
     """
     return probability / 6
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ctcd.errors import DataRefused
+from ctcd.errors import DataRefused, number_of
 
 _SHOWN = 5
 
@@ -60,6 +60,6 @@ class SnapshotRefused(DataRefused):
 
 def _sentence(check: Check) -> str:
     about = f'{check.column} "{check.rule}"' if check.column else f'"{check.rule}"'
-    rows = f" in {check.failed} row{'s' if check.failed > 1 else ''}" if check.failed else ""
+    rows = f" in {number_of(check.failed, 'row')}" if check.failed else ""
     seen = f", seen {check.observed}" if check.observed else ""
     return f"{about} is broken{rows} (limit {check.limit}{seen})"

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from ctcd.errors import number_of
 from ctcd.files import write_text
-from ctcd.html_report import Page, Row, cells, render
+from ctcd.html_report import Page, Row, render, row_of
 from ctcd.monitoring.outcome import Check, DataMonitorReport
 
 FOLDER, INDEX = "data-monitor", "index.html"
@@ -26,7 +27,7 @@ def data_monitor_page(report: DataMonitorReport) -> Page:
             ("rules", str(len(checks))),
         ),
         header=("column", "rule", "limit", "observed", "rows that break it", "verdict"),
-        rows=tuple(Row(cells=_cells(check), mark=_MARKS.get(check.verdict, "")) for check in checks),
+        rows=tuple(_row(check) for check in checks),
         links=(("all days", INDEX),),
     )
 
@@ -36,17 +37,13 @@ def write_index(folder: Path) -> None:
     days = sorted((path for path in folder.glob("*.html") if path.name != INDEX), reverse=True)
     page = Page(
         title="Data monitor",
-        verdict=f"{len(days)} snapshot{'s' if len(days) > 1 else ''} checked",
+        verdict=f"{number_of(len(days), 'snapshot')} checked",
         good=True,
-        facts=(),
-        header=(),
-        rows=(),
         links=tuple((path.stem, path.name) for path in days),
     )
     write_text(folder / INDEX, render(page))
 
 
-def _cells(check: Check) -> tuple[str, ...]:
-    return cells(
-        check.column or "(table)", check.rule, check.limit, check.observed, check.failed or None, check.verdict
-    )
+def _row(check: Check) -> Row:
+    where, mark = check.column or "(table)", _MARKS.get(check.verdict, "")
+    return row_of(where, check.rule, check.limit, check.observed, check.failed or None, check.verdict, mark=mark)

@@ -29,7 +29,7 @@ from ctcd.store.upsert import upsert
 HORIZON = timedelta(days=31)
 """Maximum time from a prediction to the date of its label; the first label within it counts."""
 ALWAYS_READ = 10_000
-"""Days with at most this many predictions are read in every run; for larger ones stored counts are used, see `_is_current`."""
+"""Days with at most this many predictions are read in every run; larger ones have stored counts, see `_is_current`."""
 MORE_LABELS = 1.5
 """Growth of the number of labels since the last reading, as a factor, from which a larger day is read again."""
 UNKNOWABLE = "no label can be known: requests have neither group nor key (see --group and --key of ctcd init)"
@@ -268,8 +268,8 @@ class _Log:
     ) -> dict[_Span, dict[Model, Kept]]:
         """Return the counts of weeks by model.
 
-        A group with predictions on several days is one group, so effective rows are counted over the whole week, and only
-        if its rows have changed.
+        A group with predictions on several days is one group, so effective rows are counted over the whole week, and
+        only if its rows have changed.
         """
         before = self._kept(Period.WEEKLY, periods[0][0], periods[-1][1])
         found: dict[_Span, dict[Model, Kept]] = {}
@@ -310,13 +310,7 @@ class _Log:
 
     def _stamp(self, logged: int, labels: int) -> dict[str, Any]:
         by = "" if self.slices is None else str(sorted(self.slices.by.items()))
-        return {
-            "classes": self.contract.classes,
-            "by": by,
-            "read_on": self.base_dt,
-            "logged": logged,
-            "labels": labels,
-        }
+        return {"classes": self.contract.classes, "by": by, "read_on": self.base_dt, "logged": logged, "labels": labels}
 
     def _kept(self, period: Period, first: date, last: date) -> dict[date, dict[Model, Kept]]:
         """Return the stored counts by first day and model; for each day those of the last reading."""
@@ -385,10 +379,10 @@ def _measured(period: Period, span: _Span, model: Model, kept: Kept, slices: Sli
 class _Counted:
     """Counts the predictions of one model in one period.
 
-    Without labels, the confusion matrix is estimated from the probabilities: for each prediction, the probability of each
-    class is added to the cell of that true class and the predicted class (confidence-based performance estimation, CBPE:
-    Białek et al. (2024), Estimating Model Performance Under Covariate Shift Without Labels, arXiv:2401.08348; and the
-    documentation of NannyML). The estimate is correct on average if the probabilities are calibrated.
+    Without labels, the confusion matrix is estimated from the probabilities: for each prediction, the probability of
+    each class is added to the cell of that true class and the predicted class (confidence-based performance estimation,
+    CBPE: Białek et al. (2024), Estimating Model Performance Under Covariate Shift Without Labels, arXiv:2401.08348; and
+    the documentation of NannyML). The estimate is correct on average if the probabilities are calibrated.
     """
 
     def __init__(self, classes: Sequence[str], slices: Slices | None) -> None:

@@ -55,9 +55,5 @@ def drift_since(
     ]
     found.sort(key=lambda each: (not each.drifted, -(each.psi or 0.0), each.feature))
     return DriftSince(
-        version=champion.version,
-        rows=len(rows),
-        effective_rows=effective,
-        level=level,
-        features=tuple(found),
+        version=champion.version, rows=len(rows), effective_rows=effective, level=level, features=tuple(found)
     )

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, Table, select
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound
 from ctcd.files import write_text, writing_to
-from ctcd.html_report import Figure, Page, Row, Section, cells, render
+from ctcd.html_report import Figure, Page, Row, Section, render, row_of
 from ctcd.monitoring import plots
 from ctcd.monitoring.findings import list_findings
 from ctcd.monitoring.page import FOLDER as DATA_MONITOR
@@ -103,7 +103,7 @@ def _data(reports: Path, copied: dict[str, str]) -> Page:
             good = broken == 0 if folder == VALIDATION else report["passed"]
             links.append((f"{folder} of {file.stem}", f"{folder}/{file.stem}.html"))
             verdict = "accepted" if good else "refused"
-            rows.append(Row(cells=cells(file.stem, folder, broken, verdict), mark="good" if good else "bad"))
+            rows.append(row_of(file.stem, folder, broken, verdict, mark="good" if good else "bad"))
     rows.sort(key=lambda row: row.cells[0], reverse=True)
     newest = [row for row in rows if row.cells[0] == rows[0].cells[0]]
     good = all(row.mark == "good" for row in newest)
@@ -121,17 +121,15 @@ def _failed(report: dict[str, Any]) -> int:
 def _performance(engine: Engine, contract: Contract) -> Page:
     found = _newest(engine, build_tables(contract).performance, Period.WEEKLY, WEEKS)
     rows = [
-        Row(
-            cells=cells(
-                *_whose(each),
-                f"{each['predictions']:,}",
-                with_share(each["labelled"], each["predictions"]),
-                _with_interval(each, "accuracy"),
-                _with_interval(each, "macro_f1"),
-                _recall(each),
-                _both(each, "estimated_{}", ".4f"),
-                _both(each, "{}_error", "+.4f"),
-            )
+        row_of(
+            *_whose(each),
+            f"{each['predictions']:,}",
+            with_share(each["labelled"], each["predictions"]),
+            _with_interval(each, "accuracy"),
+            _with_interval(each, "macro_f1"),
+            _recall(each),
+            _both(each, "estimated_{}", ".4f"),
+            _both(each, "{}_error", "+.4f"),
         )
         for each in found
     ]
@@ -160,15 +158,13 @@ def _slices(weeks: Sequence[Mapping[str, Any]]) -> tuple[Section, ...]:
     """Return the section about slices, for each model of the newest week that has some; `weeks` begin with the newest."""
     newest = {(each["model_version"], each["run_id"]): each for each in reversed(weeks) if each["slices"]}
     rows = [
-        Row(
-            cells=cells(
-                *_whose(each),
-                column,
-                name,
-                f"{scores['labelled']:,}",
-                _with_interval(scores | {"accuracy_low": scores["low"], "accuracy_high": scores["high"]}, "accuracy"),
-                _with_interval(scores, "macro_f1"),
-            )
+        row_of(
+            *_whose(each),
+            column,
+            name,
+            f"{scores['labelled']:,}",
+            _with_interval(scores | {"accuracy_low": scores["low"], "accuracy_high": scores["high"]}, "accuracy"),
+            _with_interval(scores, "macro_f1"),
         )
         for each in newest.values()
         for column, of_column in each["slices"].items()
@@ -186,18 +182,16 @@ def _drift(engine: Engine, contract: Contract) -> Page:
     )
     drifted = sorted((each for each in (*days, *weeks) if each["drifted"]), key=_last_day, reverse=True)
     rows = [
-        Row(
-            cells=cells(
-                *_whose(each),
-                each["source"],
-                each["feature"],
-                f"{each['rows']:,}",
-                _score(each["distance"]),
-                _score(each["distance_limit"]),
-                _shares(each, "missing"),
-                _shares(each, "unseen"),
-                ", ".join(each["drifted"]),
-            )
+        row_of(
+            *_whose(each),
+            each["source"],
+            each["feature"],
+            f"{each['rows']:,}",
+            _score(each["distance"]),
+            _score(each["distance_limit"]),
+            _shares(each, "missing"),
+            _shares(each, "unseen"),
+            ", ".join(each["drifted"]),
         )
         for each in drifted
     ]
@@ -248,7 +242,7 @@ def _decisions(registry: Registry, copied: dict[str, str]) -> Page:
             pages = {}
             verdict += "; its evidence is gone"
         reasons = "\n".join(json.loads(each.tags.get(REASONS, "[]")))
-        rows.append(Row(cells=cells(each.version, moment(each.created_at), ", ".join(each.aliases), reasons, verdict)))
+        rows.append(row_of(each.version, moment(each.created_at), ", ".join(each.aliases), reasons, verdict))
         for name, text in pages.items():
             file = f"decisions/{each.version}/{name}"
             copied[file] = text
@@ -261,18 +255,16 @@ def _decisions(registry: Registry, copied: dict[str, str]) -> Page:
 def _findings(engine: Engine, contract: Contract) -> Page:
     found = sorted(list_findings(engine, contract, closed=True), key=lambda each: each.id, reverse=True)
     rows = [
-        Row(
-            cells=cells(
-                each.id,
-                each.kind,
-                each.subject,
-                "\n".join(f"{name}: {_number(value)}" for name, value in each.numbers()),
-                each.day,
-                each.last_seen,
-                each.closed_on,
-                each.closed_by,
-                each.reason,
-            )
+        row_of(
+            each.id,
+            each.kind,
+            each.subject,
+            "\n".join(f"{name}: {_number(value)}" for name, value in each.numbers()),
+            each.day,
+            each.last_seen,
+            each.closed_on,
+            each.closed_by,
+            each.reason,
         )
         for each in found
     ]
@@ -298,15 +290,13 @@ def _load(folder: Path) -> Page:
         if result.passed is None:  # what was measured, without limits
             continue
         if not result.measured:  # half-written, or a file of something else
-            rows.append(Row(cells=cells(file.stem, "no report of a load test", "failed"), mark="bad"))
+            rows.append(row_of(file.stem, "no report of a load test", "failed", mark="bad"))
             continue
         measured = "\n".join(
             f"{name}: {value}" for name, value in result.measured.items() if isinstance(value, int | float)
         )
         good = result.passed
-        rows.append(
-            Row(cells=cells(file.stem, measured, "passed" if good else "failed"), mark="good" if good else "bad")
-        )
+        rows.append(row_of(file.stem, measured, "passed" if good else "failed", mark="good" if good else "bad"))
     failed = sum(row.mark == "bad" for row in rows)
     verdict = f"{len(rows) - failed} of {len(rows)} shapes within their limits" if rows else "no load test"
     return _page("Load tests", verdict, ("shape", "measured", "verdict"), rows, good=not failed)
@@ -329,7 +319,6 @@ def _page(
         title=title,
         verdict=verdict,
         good=good,
-        facts=(),
         header=header,
         rows=tuple(rows),
         links=tuple(links),

@@ -71,8 +71,8 @@ def paired_difference(
     """Return the difference of a metric with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
 
     The bootstrap is paired: both models are scored on the same resampled rows, which cancels out the difficulty of the
-    rows. Whole groups are resampled, because the rows of a group are correlated: resampling rows would make the interval
-    too narrow (chapter 8 of the same book: resample the unit that was sampled).
+    rows. Whole groups are resampled, because the rows of a group are correlated: resampling rows would make the
+    interval too narrow (chapter 8 of the same book: resample the unit that was sampled).
 
     Args:
         truth: true class index of each row, shape (rows,); at least one row.

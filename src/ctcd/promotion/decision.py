@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctcd import markdown
+from ctcd.errors import number_of
 from ctcd.promotion.bootstrap import paired_difference
 from ctcd.promotion.evaluation import Evaluation
 from ctcd.promotion.policy import Comparison, Disabled, Policy, Slices
@@ -77,11 +78,11 @@ class Decision:
 def decide(candidate: Evaluation, champion: Evaluation | None, policy: Policy) -> Decision:
     """Return whether a candidate may become the champion.
 
-    Every rule about the candidate itself must pass. If there is a champion, both evaluations must be of the same rows. On
-    the rows of groups that neither model was trained on, the candidate must have the better point estimate (the policy
-    decides an exact tie), the lower end of the paired bootstrap interval of the difference must not be below minus the
-    margin, and in no slice may the candidate lose more accuracy than the policy allows. A value that is missing or not
-    finite fails its rule. The champion itself is neither promoted nor refused.
+    Every rule about the candidate itself must pass. If there is a champion, both evaluations must be of the same rows.
+    On the rows of groups that neither model was trained on, the candidate must have the better point estimate (the
+    policy decides an exact tie), the lower end of the paired bootstrap interval of the difference must not be below
+    minus the margin, and in no slice may the candidate lose more accuracy than the policy allows. A value that is
+    missing or not finite fails its rule. The champion itself is neither promoted nor refused.
 
     The decision is deterministic.
     """
@@ -137,7 +138,8 @@ def _accepted(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
     if refused is None:
         explanation = "the API was not asked, which takes the request model of the instance's payload.py"
     elif refused:
-        explanation = f"the API would refuse {refused} rows of the holdout, the first because of {evaluation.refusal}"
+        rows_refused = number_of(refused, "row")
+        explanation = f"the API would refuse {rows_refused} of the holdout, the first because of {evaluation.refusal}"
     yield RuleResult(
         name="rows that the API accepts",
         value=None if refused is None else float(rows - refused),
@@ -189,7 +191,7 @@ def _binary(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
         return
     by = f"by the policy's threshold, {policy.threshold}" if rule else "for the most probable class"
     explanation = (
-        f"{evaluation.threshold_mismatches} rows were not decided {by}: train again"
+        f"{number_of(evaluation.threshold_mismatches, 'row')} not decided {by}: train again"
         if evaluation.threshold_mismatches
         else f"decided {by}"
     )
@@ -249,8 +251,8 @@ def _name_slice(
         return _off(result.name, None, limit)
     if worst is None:
         return replace(result, explanation=f"no slice was scored on the {rule.min_rows} rows that it takes")
-    counted = f"{worst.name}, {worst.rows} rows, of {len(found)} with {rule.min_rows} or more"
-    return replace(result, explanation=f"{result.explanation}: {counted}")
+    detail = f"{worst.name}, {number_of(worst.rows, 'row')}, of {len(found)} with {rule.min_rows} or more"
+    return replace(result, explanation=f"{result.explanation}: {detail}")
 
 
 def _calibration(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
@@ -348,10 +350,7 @@ def _comparison(candidate: Evaluation, champion: Evaluation | None, policy: Poli
     rule = policy.comparison
     if champion is None:
         yield RuleResult(
-            name="champion",
-            value="none",
-            passed=True,
-            explanation="no champion yet: the floors decide alone",
+            name="champion", value="none", passed=True, explanation="no champion yet: the floors decide alone"
         )
         return
     if isinstance(rule, Disabled):
@@ -426,7 +425,7 @@ def _difference(
         limit=-rule.margin,
         passed=found.lower >= -rule.margin,
         explanation=f"the interval of the difference is {found.lower:+.4f} to {found.upper:+.4f} "
-        f"over {found.groups} resampled groups",
+        f"over {number_of(found.groups, 'resampled group')}",
     )
     if isinstance(slices, Slices):
         yield from _drops(candidate, champion, unseen, slices)

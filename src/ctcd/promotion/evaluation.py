@@ -60,7 +60,7 @@ class Evaluation:
         groups: index of the group of each row, shape (rows,).
         seen: whether the model's training contained the group of each row, shape (rows,).
         slices: the rows divided into slices, for each column that the policy names.
-        predicted: index of the class that the model answers for each row, shape (rows,); empty if it could not be scored.
+        predicted: index of the class that the model answers for each row, shape (rows,); empty if it was not scored.
         probabilities: probability of each class, shape (rows, classes); None if the model could not be scored.
         scores: scores on all rows; None if the model could not be scored.
         problem: why the model could not be scored.
@@ -119,11 +119,11 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a model on a holdout through its predict call; used for both candidate and champion.
 
-    A model that raises, or returns malformed predictions, counts as not scored: the decision refuses it and records why.
+    A model that raises or returns malformed predictions counts as not scored: the decision refuses it and says why.
 
-    Rows of groups that the model's training contained are marked. The decision excludes groups that either model has seen
-    from the comparison, so that an older champion has no advantage on rows that it learned from; the floors use every row,
-    all of them new to the candidate.
+    Rows of groups that the model's training contained are marked. The decision excludes groups that either model has
+    seen from the comparison, so that an older champion has no advantage on rows that it learned from; the floors use
+    every row, all of them new to the candidate.
 
     Args:
         model: anything with MLflow's `predict`, such as a loaded pyfunc.
@@ -136,8 +136,8 @@ def evaluate(
         slices: columns to slice the holdout by, and how.
         drafts_allowed: whether the contract may have drafts; in production it may not.
         threshold: the policy's, by which the model has to decide between two classes.
-        request: body of a request to the service, which has to accept each row. None for a champion only, whose rows are
-            those of the candidate: a candidate about which the API was not asked is refused.
+        request: body of a request to the service, which has to accept each row. None for a champion only, whose rows
+            are those of the candidate: a candidate about which the API was not asked is refused.
 
     Raises:
         ValueError: the holdout is empty or has an unknown label.
@@ -230,9 +230,9 @@ def fingerprint(holdout: pd.DataFrame, contract: Contract) -> str:
 def _row_p95_ms(model: Model, inputs: pd.DataFrame) -> float:
     """Return the latency of single-row predict calls after warming up, in milliseconds.
 
-    It is the 95th percentile of their processor time, in the best of several rounds, or the wall time of the fastest call
-    if that is longer: a model that waits, for a server or a lock, uses no processor. Neither depends on what else the
-    machine does: other processes add no processor time, and the time in their queue is left out.
+    It is the 95th percentile of their processor time, in the best of several rounds, or the wall time of the fastest
+    call if that is longer: a model that waits, for a server or a lock, uses no processor. Neither depends on what else
+    the machine does: other processes add no processor time, and the time in their queue is left out.
     """
     rows = [inputs.iloc[[turn % len(inputs)]] for turn in range(max(WARM_UP, ROWS_TIMED))]
     for row in rows[:WARM_UP]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from ctcd.contract.spec import Contract
-from ctcd.errors import shown
+from ctcd.errors import number_of, shown
 from ctcd.model.metrics import ECE_BINS, Scores, confusion_matrix
 from ctcd.model.reference import FeatureDrift
 from ctcd.promotion.bootstrap import CONFIDENCE, Interval, intervals
@@ -412,7 +412,7 @@ def _months(found: Evaluation, holdout: pd.DataFrame, contract: Contract) -> tup
             )
         )
     without = int(of_row.isna().sum())
-    return tuple(months), f"{without} rows are of a release that kept no dates" if without else ""
+    return tuple(months), f"{number_of(without, 'row')} of a release that kept no dates" if without else ""
 
 
 def _counted(

@@ -75,9 +75,9 @@ def gate(
     """Decide whether the model of a training run may become the champion, and record the decision.
 
     The run's model is registered, even if it is refused. Candidate and champion are scored on the candidate's holdout
-    through the same predict call. The decision is recorded in the registry and in the run, and written to the reports as
-    `decisions/<version>-<run>/<number>.json`, `.md` and `.html`. Nothing is promoted. Another call decides again, and the earlier
-    decisions stay on record.
+    through the same predict call. The decision is recorded in the registry and in the run, and written to the reports
+    as `decisions/<version>-<run>/<number>.json`, `.md` and `.html`. Nothing is promoted. Another call decides again,
+    and the earlier decisions stay on record.
 
     Args:
         registry: registers the run's model, and has the champion that it is compared with.

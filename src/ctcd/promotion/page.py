@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctcd import markdown
-from ctcd.html_report import Figure, Page, Row, Section, cells
+from ctcd.errors import number_of
+from ctcd.html_report import Figure, Page, Section, row_of
 from ctcd.promotion.bootstrap import Interval
 from ctcd.promotion.decision import Decision, RuleResult, from_json, shown_value, to_markdown
 from ctcd.promotion.evidence import EVIDENCE, THIS, DriftSince, Evidence
@@ -55,9 +56,9 @@ def read_judged(text: str) -> Judged:
 
 def description(decision: Decision, evidence: Evidence) -> str:
     """Return verdict, reasons and scores as Markdown in few lines."""
-    told = [f"**{decision.status}**", *(f"- {reason}" for reason in decision.reasons)]
+    lines = [f"**{decision.status}**", *(f"- {reason}" for reason in decision.reasons)]
     scores = (f"{metric} {interval_text(found)}" for metric, found in evidence.scores[THIS].items())
-    return "\n".join((*told, "", ", ".join(scores)))
+    return "\n".join((*lines, "", ", ".join(scores)))
 
 
 def evidence_page(judged: Judged, evidence: Evidence, plots: Mapping[str, str], name: str) -> Page:
@@ -81,7 +82,10 @@ def evidence_page(judged: Judged, evidence: Evidence, plots: Mapping[str, str], 
             ("decision", f"{judged.number}, {moment(judged.decided_at)}"),
             ("champion", against),
             ("training run", decision.candidate_run),
-            ("holdout", f"{evidence.rows} rows of {evidence.groups} groups, {decision.holdout[:12]}"),
+            (
+                "holdout",
+                f"{number_of(evidence.rows, 'row')} of {number_of(evidence.groups, 'group')}, {decision.holdout[:12]}",
+            ),
             ("snapshot", dict(evidence.lineage)["snapshot"]),
         ),
         sections=(
@@ -113,19 +117,20 @@ def _scores(evidence: Evidence, decision: Decision) -> Section:
     seen = ""
     if evidence.seen is not None:
         seen = (
-            f" {evidence.seen} of the rows are of groups that the champion was trained on: the rules that compare leave "
-            "them out, and this table does not."
+            f" The rules that compare leave out {number_of(evidence.seen, 'row')} of groups that the champion was "
+            "trained on; this table does not."
         )
     return Section(
         title="Scores on the holdout",
         note=_interval_note(evidence) + (seen if decision.champion else ""),
         header=header,
-        rows=tuple(Row(cells=row) for row in rows),
+        rows=tuple(row_of(*row) for row in rows),
     )
 
 
 def _interval_note(evidence: Evidence) -> str:
-    return f"In brackets: the {evidence.confidence:.0%} interval of the bootstrap over {evidence.groups} groups."
+    groups = number_of(evidence.groups, "group")
+    return f"In brackets: the {evidence.confidence:.0%} interval of the bootstrap over {groups}."
 
 
 def _score_table(evidence: Evidence) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -149,14 +154,12 @@ def _rules(rules: Sequence[RuleResult]) -> Section:
         note="Those that failed are first.",
         header=("rule", "value", "limit", "why", "verdict"),
         rows=tuple(
-            Row(
-                cells=cells(
-                    rule.name,
-                    shown_value(rule.value),
-                    shown_value(rule.limit),
-                    rule.explanation,
-                    "passed" if rule.passed else "FAILED",
-                ),
+            row_of(
+                rule.name,
+                shown_value(rule.value),
+                shown_value(rule.limit),
+                rule.explanation,
+                "passed" if rule.passed else "FAILED",
                 mark="good" if rule.passed else "bad",
             )
             for rule in ordered
@@ -166,7 +169,7 @@ def _rules(rules: Sequence[RuleResult]) -> Section:
 
 def _plots(evidence: Evidence, plots: Mapping[str, str]) -> Section:
     about = evidence.about
-    explained = f"SHAP values are of {about.explained_rows} rows of the holdout."
+    explained = f"SHAP values are of {number_of(about.explained_rows, 'row')} of the holdout."
     missing = f"Feature importance and SHAP values: {about.unexplained}."
     curve = "" if evidence.curve else " Learning curve: the estimator records no loss by round."
     return Section(
@@ -189,15 +192,15 @@ def _slices(evidence: Evidence) -> list[Section]:
         rest = len(judged) - SHOWN_SLICES
         few = len(found) - len(judged)
         notes = [f"Limits: {', '.join(limits) or 'switched off'}."]
-        notes += [f"{rest} better ones are left out."] if rest > 0 else []
-        notes += [f"{few} have too few rows to be judged."] if few else []
+        notes += [f"Better ones left out: {rest}."] if rest > 0 else []
+        notes += [f"With too few rows to be judged: {few}."] if few else []
         sections.append(
             Section(
                 title=f"Slices by {column}",
                 note=" ".join(notes),
                 header=("slice", "rows", "accuracy", "lost against the champion"),
                 rows=tuple(
-                    Row(cells=cells(each.name, each.rows, f"{each.accuracy:.4f}", _signed(each.lost)))
+                    row_of(each.name, each.rows, f"{each.accuracy:.4f}", _signed(each.lost))
                     for each in judged[:SHOWN_SLICES]
                 ),
             )
@@ -221,11 +224,7 @@ def _months(evidence: Evidence) -> Section:
         note=" ".join(["Rows of the holdout by the date of their label.", *few, *unknown]),
         header=("month", "rows", "groups", "accuracy", "macro F1") if evidence.months else (),
         rows=tuple(
-            Row(
-                cells=cells(
-                    each.month, each.rows, each.groups, interval_text(each.accuracy), interval_text(each.macro_f1)
-                )
-            )
+            row_of(each.month, each.rows, each.groups, interval_text(each.accuracy), interval_text(each.macro_f1))
             for each in evidence.months
         ),
     )
@@ -237,21 +236,19 @@ def _drift(found: DriftSince) -> Section:
         return Section(title=title, note=f"Not compared: {found.unknown}.")
     moved, rest = sum(bool(each.drifted) for each in found.features), len(found.features) - SHOWN_DRIFT
     note = (
-        f"{found.rows} rows of the holdout, {found.effective_rows:.0f} effective, compared with what version "
-        f"{found.version} was trained on: {moved} of {len(found.features)} features are beyond a limit."
+        f"{number_of(found.rows, 'row')} of the holdout, {found.effective_rows:.0f} effective, compared with what "
+        f"version {found.version} was trained on: {moved} of {len(found.features)} features are beyond a limit."
     )
     return Section(
         title=title,
-        note=note + (f" {rest} that moved less are left out." if rest > 0 else ""),
+        note=note + (f" Left out, because they moved less: {rest}." if rest > 0 else ""),
         header=("feature", "PSI", "distance", "limit", "missing", "before", "unseen", "before", "drifted"),
         rows=tuple(
-            Row(
-                cells=cells(
-                    each.feature,
-                    *map(_number, (each.psi, each.distance, each.limit, each.missing, each.reference_missing)),
-                    *map(_number, (each.unseen, each.reference_unseen)),
-                    ", ".join(each.drifted) or "no",
-                ),
+            row_of(
+                each.feature,
+                *map(_number, (each.psi, each.distance, each.limit, each.missing, each.reference_missing)),
+                *map(_number, (each.unseen, each.reference_unseen)),
+                ", ".join(each.drifted) or "no",
                 mark="bad" if each.drifted else "",
             )
             for each in found.features[:SHOWN_DRIFT]
@@ -273,11 +270,7 @@ def _data(evidence: Evidence) -> tuple[Section, ...]:
             note="The snapshot's parts share no group. The model was chosen on the validation part.",
             header=("part", "rows", "groups", *evidence.classes),
             rows=tuple(
-                Row(
-                    cells=cells(
-                        name, part.rows, part.groups, *(f"{part.shares[each]:.1%}" for each in evidence.classes)
-                    )
-                )
+                row_of(name, part.rows, part.groups, *(f"{part.shares[each]:.1%}" for each in evidence.classes))
                 for name, part in parts.items()
             ),
         ),
@@ -285,25 +278,14 @@ def _data(evidence: Evidence) -> tuple[Section, ...]:
             title="Source files",
             note=(
                 "Ingested before the training, the newest first; a row of a later file replaced that with the same key."
-                + (
-                    f" {len(older)} older ones, {sum(each.written for each in older)} rows, are left out."
-                    if older
-                    else ""
-                )
+                + _left_out(len(older), "older one", sum(each.written for each in older))
                 if sources
                 else "None is on record: the store was filled by a release that recorded none."
             ),
             header=("table", "file", "SHA-256", "rows", "accepted", "ingested") if sources else (),
             rows=tuple(
-                Row(
-                    cells=cells(
-                        each.table,
-                        each.file,
-                        each.sha256,
-                        each.read,
-                        each.written,
-                        f"{each.ingested_at:%Y-%m-%d %H:%M}",
-                    )
+                row_of(
+                    each.table, each.file, each.sha256, each.read, each.written, f"{each.ingested_at:%Y-%m-%d %H:%M}"
                 )
                 for each in sources[:SHOWN_SOURCES]
             ),
@@ -312,16 +294,18 @@ def _data(evidence: Evidence) -> tuple[Section, ...]:
             title="Rows quarantined",
             note=(
                 "In the store when the model was trained."
-                + (f" {len(rest)} other reasons, {sum(each.rows for each in rest)} rows, are left out." if rest else "")
+                + _left_out(len(rest), "other reason", sum(each.rows for each in rest))
                 if refused
                 else "None was in the store when the model was trained."
             ),
             header=("table", "file", "reason", "rows") if refused else (),
-            rows=tuple(
-                Row(cells=cells(each.table, each.file, each.reason, each.rows)) for each in refused[:SHOWN_REASONS]
-            ),
+            rows=tuple(row_of(each.table, each.file, each.reason, each.rows) for each in refused[:SHOWN_REASONS]),
         ),
     )
+
+
+def _left_out(number: int, what: str, rows: int) -> str:
+    return f" Left out: {number_of(number, what)}, {number_of(rows, 'row')}." if number else ""
 
 
 def _facts(title: str, facts: dict[str, str]) -> Section:
@@ -361,7 +345,7 @@ class Comparison:
 
 def compare(first: Judged, second: Judged) -> Comparison:
     """Return two versions side by side, each as its newest decision has it."""
-    found = [_told(judged) for judged in (first, second)]
+    found = [_facts_of(judged) for judged in (first, second)]
     keys = dict.fromkeys(key for each in found for key in each)
     return Comparison(
         versions=(first.decision.candidate, second.decision.candidate),
@@ -375,10 +359,10 @@ def compare(first: Judged, second: Judged) -> Comparison:
     )
 
 
-def _told(judged: Judged) -> dict[tuple[str, str], str]:
+def _facts_of(judged: Judged) -> dict[tuple[str, str], str]:
     decision, evidence = judged.decision, judged.evidence
     failed = "; ".join(rule.name for rule in decision.rules if not rule.passed)
-    told = {
+    facts = {
         ("decision", "verdict"): str(decision.status),
         ("decision", "rules that failed"): failed or "none",
         ("decision", "decided"): f"{judged.number}, {moment(judged.decided_at)}",
@@ -386,15 +370,17 @@ def _told(judged: Judged) -> dict[tuple[str, str], str]:
         ("decision", "holdout"): decision.holdout[:12],
     }
     if evidence is None:
-        return told
-    told |= {("scores", name): interval_text(found) for name, found in evidence.scores[THIS].items()}
-    told |= {("rules", rule.name): shown_value(rule.value) for rule in decision.rules}
-    told |= {(f"slices by {each.column}", each.name): f"{each.accuracy:.4f}" for each in evidence.slices if each.judged}
-    told |= {("scores by month", each.month): interval_text(each.accuracy) for each in evidence.months}
-    told |= {("data", name): f"{part.rows} rows" for name, part in evidence.parts.items()}
-    told |= {("parameters", name): value for name, value in evidence.parameters.items()}
-    told |= {("environment", name): value for name, value in evidence.about.environment.items()}
-    return told | {("lineage", name): value for name, value in evidence.lineage}
+        return facts
+    facts |= {("scores", name): interval_text(found) for name, found in evidence.scores[THIS].items()}
+    facts |= {("rules", rule.name): shown_value(rule.value) for rule in decision.rules}
+    facts |= {
+        (f"slices by {each.column}", each.name): f"{each.accuracy:.4f}" for each in evidence.slices if each.judged
+    }
+    facts |= {("scores by month", each.month): interval_text(each.accuracy) for each in evidence.months}
+    facts |= {("data", name): number_of(part.rows, "row") for name, part in evidence.parts.items()}
+    facts |= {("parameters", name): value for name, value in evidence.parameters.items()}
+    facts |= {("environment", name): value for name, value in evidence.about.environment.items()}
+    return facts | {("lineage", name): value for name, value in evidence.lineage}
 
 
 def comparison_page(comparison: Comparison, judged: Sequence[Judged], name: str) -> Page:
@@ -419,7 +405,7 @@ def comparison_page(comparison: Comparison, judged: Sequence[Judged], name: str)
         Section(
             title=part.capitalize(),
             header=header,
-            rows=tuple(Row(cells=(line.what, *line.values)) for line in comparison.lines if line.part == part),
+            rows=tuple(row_of(line.what, *line.values) for line in comparison.lines if line.part == part),
         )
         for part in dict.fromkeys(line.part for line in comparison.lines)
     ]
@@ -427,6 +413,5 @@ def comparison_page(comparison: Comparison, judged: Sequence[Judged], name: str)
         title=f"{name}, version {comparison.versions[0]} and version {comparison.versions[1]}",
         verdict=comparison.note,
         good=comparison.same_rows,
-        facts=(),
         sections=(*sections[:2], *figures, *sections[2:]),
     )

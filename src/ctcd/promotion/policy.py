@@ -144,7 +144,7 @@ class Policy(StrictModel):
         return Threshold(positive=self.binary.positive, value=self.binary.threshold)
 
     def require_contract(self, contract: Contract) -> None:
-        """Check that there is a recall floor for exactly the contract's classes, that `binary` fits them, and the slices too.
+        """Check that exactly the contract's classes have a recall floor, and that `binary` and slices fit it.
 
         Raises:
             UsageError: names the classes or columns for which this is not so.

@@ -50,9 +50,7 @@ def _cut(values: "pd.Series[Any]", how: Cut) -> Slicing:
         between = [f"{low:g} to below {high:g}" for low, high in itertools.pairwise(edges)]
         slices = [f"below {edges[0]:g}", *between, f"{edges[-1]:g} and above"]
     return Slicing(
-        column=str(values.name),
-        names=(*slices, MISSING),
-        place=np.where(place < 0, len(slices), place).astype(np.intp),
+        column=str(values.name), names=(*slices, MISSING), place=np.where(place < 0, len(slices), place).astype(np.intp)
     )
 
 

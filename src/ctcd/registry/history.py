@@ -1,7 +1,7 @@
 """What was in service when, and who changed it: one MLflow run for each change, in an experiment of its own.
 
-Whoever promotes, rolls back or deploys needs the registry anyway, while the store need not be reachable from there; and an
-experiment survives when the registered model is deleted, or made again with the same version numbers.
+Whoever promotes, rolls back or deploys needs the registry anyway, while the store need not be reachable from there; and
+an experiment survives when the registered model is deleted, or made again with the same version numbers.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class What(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A change of what is in service. It is recorded just before the champion changes, and right after a deployment or its end.
+    """A change of what is in service, recorded just before the champion changes or right after a deployment or its end.
 
     Args:
         at: when, ISO 8601, UTC.

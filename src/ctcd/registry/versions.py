@@ -1,8 +1,8 @@
 """The versions of the model in MLflow's registry, and the aliases that say which one is in service.
 
-Every change is a few atomic calls, ordered so that a process killed between two of them leaves a usable registry, and so
-that running it again completes the change. MLflow has no compare-and-set, so concurrent promotions or rollbacks could
-interleave: run one at a time, as the workflows (concurrency group) and the DAG (`max_active_runs=1`) do.
+Every change is a few atomic calls, ordered so that a process killed between two of them leaves a usable registry, and
+so that running it again completes the change. MLflow has no compare-and-set, so concurrent promotions or rollbacks
+could interleave: run one at a time, as the workflows (concurrency group) and the DAG (`max_active_runs=1`) do.
 """
 
 import json
@@ -24,13 +24,7 @@ from ctcd.contract.traffic import Experiment
 from ctcd.errors import GateRefused, NotFound
 from ctcd.registry import traffic
 from ctcd.registry.history import NOT_GIVEN, Change, History, What
-from ctcd.registry.tracking import (
-    connect,
-    require_artifacts,
-    translate_mlflow_errors,
-    unless_exists,
-    unless_missing,
-)
+from ctcd.registry.tracking import connect, require_artifacts, translate_mlflow_errors, unless_exists, unless_missing
 from ctcd.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,7 +42,7 @@ PASSED, REFUSED, PENDING = "passed", "refused", "pending"
 NO_CHAMPION = "none"
 """Value of the tag when there was no champion."""
 DECISION, PROMOTED_BY, PROMOTED_AT = "gate_decision", "promoted_by", "promoted_at"
-"""Tags of a version: number of the newest decision about it, number of the decision that promoted it, and when it was."""
+"""Tags of a version: numbers of the newest decision about it and of the one that promoted it, and when it was."""
 DECISIONS = "gate"
 """Folder of a run with the decisions about its model: `<number>.html`, `.md` and `.json`, and its plots."""
 ROLLED_BACK, ROLLED_BACK_TO, ROLLBACK_REASON = "rolled_back", "rolled_back_to", "rolled_back_reason"
@@ -370,12 +364,7 @@ class Registry:
         if there and there[-1].what == What.DEPLOYED:
             last = there[-1]
             self._history.record(
-                What.STOPPED,
-                last.version,
-                last.run_id,
-                why=reason,
-                target=target,
-                artifact=last.artifact,
+                What.STOPPED, last.version, last.run_id, why=reason, target=target, artifact=last.artifact
             )
 
     def changes(self) -> list[Change]:
@@ -394,10 +383,10 @@ class Registry:
         return sorted([*older, *found], key=lambda each: each.at)
 
     def promote(self, version: str, *, reason: str = "") -> Move:
-        """Make a version the champion, and the current champion `previous`. Nothing changes if it is the champion already.
+        """Make a version the champion, and the current champion `previous`; nothing changes if it is the champion.
 
-        `previous` is set first: if the process is killed in between, both aliases point to the old champion, which stays
-        in service, and running it again completes the promotion.
+        `previous` is set first: if the process is killed in between, both aliases point to the old champion, which
+        stays in service, and running it again completes the promotion.
 
         Raises:
             GateRefused: the gate has not passed the version, the champion has changed since it did, or a rollback was
@@ -456,16 +445,16 @@ class Registry:
     def rollback(self, to: str | None = None, *, reason: str = "") -> Move:
         """Make the previous champion, or a given earlier one, the champion again.
 
-        The version rolled back is tagged with time, reason and target, and the gate refuses it from then on. `previous` is
-        removed, so that a second rollback does not undo the first. The tags are written first, so that a rollback that
-        was killed continues to the same target when it is run again.
+        The version rolled back is tagged with time, reason and target, and the gate refuses it from then on. `previous`
+        is removed, so that a second rollback does not undo the first. The tags are written first, so that a rollback
+        that was killed continues to the same target when it is run again.
 
         Args:
             to: version to roll back to; by default the previous champion.
             reason: recorded as a tag.
 
         Raises:
-            NotFound: there is no such version; or, without one, no champion or no previous champion; nothing is changed.
+            NotFound: there is no such version; or, without one, no champion or none before it; nothing is changed.
             GateRefused: the given version was never champion and the gate has not passed it; nothing is changed.
         """
         champion, target = self.find(CHAMPION), self.rollback_target(to)
@@ -522,8 +511,8 @@ class Registry:
         """End the experiment of a version and record it: the champion answers all requests again.
 
         A version that has lost is marked as rolled back, so it can be promoted only by a rollback to it. That is done
-        first: if the process is killed in between, the version no longer passes the gate, and the next judgement ends the
-        experiment.
+        first: if the process is killed in between, the version no longer passes the gate, and the next judgement ends
+        the experiment.
         """
         info = self.info(version)
         self._history.record(

@@ -76,9 +76,9 @@ class Part:
 class BatchScorer:
     """Scores rows with one version of a model.
 
-    Each row of the output has the keys of the input as they were given, `prediction`, `confidence`, `probability_<class>`
-    for each class, and where they come from (see `Origin`). If any row breaks the contract, nothing is scored: all such rows are written to
-    `<out>.rejected.csv` with their line and reasons.
+    Each row of the output has the keys of the input as they were given, `prediction`, `confidence`,
+    `probability_<class>` for each class, and where they come from (see `Origin`). If any row breaks the contract,
+    nothing is scored: all such rows are written to `<out>.rejected.csv` with their line and reasons.
 
     Args:
         contract: the contract in force; the model inputs of every row must meet it.
@@ -96,7 +96,7 @@ class BatchScorer:
         Columns that the model does not read are not judged, except for whole-number keys that were rounded.
 
         Raises:
-            UsageError: the file does not exist or would be overwritten, or the format of input or output is not supported.
+            UsageError: the file does not exist or would be overwritten, or a format is not supported.
             DataRefused: the file cannot be read, lacks a column, or rows break the contract.
         """
         check_files(source, out)

@@ -79,7 +79,7 @@ class Replayed:
         equal: number of answers that are the same again.
         different: number of answers that differ.
         partial: number of answers, equal or different, that were logged without all probabilities.
-        problem: why the others could not be computed, for example because the version was deleted; empty if there are none.
+        problem: why the others could not be computed, such as that the version was deleted; empty if there are none.
     """
 
     model_version: str
@@ -111,13 +111,7 @@ class ReplayReport:
 
 
 def replay(
-    engine: Engine,
-    contract: Contract,
-    registry: Registry,
-    chosen: Chosen,
-    *,
-    cache: Path,
-    progress: Progress = silent,
+    engine: Engine, contract: Contract, registry: Registry, chosen: Chosen, *, cache: Path, progress: Progress = silent
 ) -> ReplayReport:
     """Compute answers of the prediction log again, each with the version that gave it, and compare them to 1e-9.
 
@@ -239,7 +233,7 @@ def _of_requests(
     unknown = [each for each in given if each not in known and prefix_of_rows(each) not in batches]
     if unknown:
         raise NotFound(
-            f"of {len(given)} request ids it does not have {len(unknown)}, such as {unknown[0]!r}",
+            f"request ids that it does not have: {len(unknown)} of {len(given)}, such as {unknown[0]!r}",
             where=table.name,
             hint=_HINT,
         )
@@ -293,16 +287,16 @@ def _compare(rows: Sequence[RowMapping], computed: Predictions) -> Iterator[Diff
         if row["prediction"] != prediction:
             found.append(("prediction", row["prediction"], prediction))
         for place in np.flatnonzero(differs[index]).tolist():
-            told = float(logged[index, place])
-            found.append((fields[place], None if math.isnan(told) else told, float(again[index, place])))
+            value = float(logged[index, place])
+            found.append((fields[place], None if math.isnan(value) else value, float(again[index, place])))
         others = set(row["probabilities"] or ()).difference(classes)
         found += [(f"probability of {name}", row["probabilities"][name], None) for name in sorted(others)]
-        for name, told, now in found:
+        for name, then, now in found:
             yield Difference(
                 request_id=row["request_id"],
                 model_version=row["model_version"],
                 run_id=row["run_id"],
                 field=name,
-                logged=told,
+                logged=then,
                 computed=now,
             )

@@ -176,11 +176,11 @@ class SparkScorer:
         """Score a Parquet file, or all in a folder in the order of their names, into a folder of Parquet files.
 
         Rows that break the contract are written to `<out>.rejected.csv` with their line and reasons, or to
-        `<out>.refused.csv` if they are too many; lines count through the files. The same content, model and contract again changes nothing; after a run that was killed, what its
-        finished tasks wrote is used.
+        `<out>.refused.csv` if they are too many; lines count through the files. The same content, model and contract
+        again changes nothing; after a run that was killed, what its finished tasks wrote is used.
 
         Raises:
-            UsageError: the source does not exist, the folder exists and holds something else, or Spark cannot be started.
+            UsageError: the source does not exist, the folder holds something else, or Spark cannot be started.
             DataRefused: a file cannot be read or lacks a column, there are no rows, or more of them break the contract
                 than that allows.
             Unreachable: the job failed.

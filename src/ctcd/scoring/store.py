@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, select
 from ctcd.contract.schemas import batch_schema
 from ctcd.contract.spec import Contract, names
 from ctcd.contract.validation import Failure, failures
+from ctcd.errors import number_of
 from ctcd.model.scorer import Scorer
 from ctcd.model.served import Origin
 from ctcd.progress import Progress, silent
@@ -68,7 +69,7 @@ class Scored:
     @property
     def why(self) -> str:
         """The reasons, the most frequent first."""
-        return "; ".join(f"{reason} ({count:,} rows)" for reason, count in self.reasons.most_common())
+        return "; ".join(f"{reason} ({number_of(count, 'row')})" for reason, count in self.reasons.most_common())
 
     def shares(self, classes: Sequence[str]) -> dict[str, float]:
         """Return the share of the scored rows, 0 to 1, by class; empty if there are none."""
@@ -77,13 +78,7 @@ class Scored:
 
 
 def score_new(
-    engine: Engine,
-    contract: Contract,
-    scorer: Scorer,
-    origin: Origin,
-    *,
-    chunk_rows: int,
-    progress: Progress = silent,
+    engine: Engine, contract: Contract, scorer: Scorer, origin: Origin, *, chunk_rows: int, progress: Progress = silent
 ) -> ScoringReport:
     """Score the newest features of each group, except those that this model has scored already; see `score_range`.
 
@@ -107,8 +102,9 @@ def report_of(
 ) -> ScoringReport:
     """Return the report of a whole run.
 
-    Each run meets all rejected rows again, but none of those that were scored before. So their share is that of the newest
-    rows of all groups: a run that was killed can be continued, and one that has little to do is not refused for that.
+    Each run meets all rejected rows again, but none of those that were scored before. So their share is that of the
+    newest rows of all groups: a run that was killed can be continued, and one that has little to do is not refused for
+    that.
 
     Raises:
         DataRefused: a larger share of the newest rows broke the contract than that allows.

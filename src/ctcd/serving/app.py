@@ -13,7 +13,7 @@ from ctcd.contract.instance import Instance
 from ctcd.serving.http import connection
 from ctcd.serving.http.api_keys import Guard
 from ctcd.serving.http.handlers import Handlers
-from ctcd.serving.http.middleware import Envelope, Journal
+from ctcd.serving.http.middleware import RequestMiddleware, RequestRecorder
 from ctcd.serving.http.routes import ASYNCHRONOUS, ROUTES, Route
 from ctcd.serving.logs import RequestLog
 from ctcd.serving.metrics import Metrics
@@ -38,8 +38,8 @@ class _LeanService(bentoml.Service):  # type: ignore[misc] # BentoML's SDK has n
     """A BentoML service without the middleware that is more expensive than a prediction."""
 
     dropped: tuple[str, ...] = (TIMEOUT, TRACING)
-    gate: Any
-    """Of the connections of a worker."""
+    limiter: connection.ConnectionLimiter
+    """Limits the connections of a worker."""
 
     def to_asgi(self, is_main: bool = True) -> Starlette:
         app: Starlette = super().to_asgi(is_main)
@@ -50,7 +50,7 @@ class _LeanService(bentoml.Service):  # type: ignore[misc] # BentoML's SDK has n
         ]
         # A redirect would name the host that the client said.
         app.router.redirect_slashes = False
-        connection.install(self.gate)
+        connection.install(self.limiter)
         return app
 
 
@@ -79,8 +79,8 @@ def make_service(settings: Settings, instance: Instance) -> Any:
     log = RequestLog(lambda: sys.stdout, enabled=settings.log_level in ("debug", "info"))
     guard = Guard(settings)
     routes = (*ROUTES, *(ASYNCHRONOUS if settings.asynchronous else ()))
-    journal = Journal(counters, log, lambda: handlers.runtime.served.version)
-    handlers = Handlers(contract, payload, counters, settings, keyed=guard.asks("/predict"))
+    recorder = RequestRecorder(counters, log, lambda: handlers.runtime.served.version)
+    handlers = Handlers(contract, payload, counters, settings, keyed=guard.requires_key("/predict"))
 
     class PredictionService:
         def __init__(self) -> None:
@@ -113,12 +113,12 @@ def make_service(settings: Settings, instance: Instance) -> Any:
         metrics={"enabled": False},
         logging={"access": {"enabled": False}},
     )(PredictionService)
-    service.gate = connection.Gate(settings, journal, counters.connections)
+    service.limiter = connection.ConnectionLimiter(settings, recorder, counters.connections)
     service.mount_asgi_app(handlers.mounted(routes))
     service.add_asgi_middleware(
-        Envelope,
+        RequestMiddleware,
         guard=guard,
-        journal=journal,
+        recorder=recorder,
         direct={route.path: handlers.of(route) for route in routes if route.direct},
     )
     return service

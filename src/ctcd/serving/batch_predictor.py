@@ -63,9 +63,9 @@ class Scored:
 class BatchPredictor:
     """Answers batch requests one after the other in a separate thread, each with the models that `models` returns then.
 
-    The memory of a batch is bounded by its body: the parsed rows, and one or two records for each chunk. The records are
-    committed in one transaction, so that a batch is logged completely or not at all. One model answers all rows except
-    those that an experiment assigns to another one.
+    The memory of a batch is bounded by its body: the parsed rows, and one or two records for each chunk. The records
+    are committed in one transaction, so that a batch is logged completely or not at all. One model answers all rows
+    except those that an experiment assigns to another one.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class BatchPredictor:
         return count
 
     def score(self, body: bytes, *, request_id: str, started: float) -> tuple[Scored, BatchAnswer]:
-        """Score the rows of a body without logging; the caller has to log the records. Blocks; for `started` see `predict`.
+        """Score the rows of a body; the caller has to log the records. Blocks; for `started` see `predict`.
 
         Raises:
             NotJson: the body is not JSON.
@@ -177,11 +177,7 @@ class BatchPredictor:
             bodies += more
             sizes += [len(part.places) for part in chunk.parts]
         return Scored(
-            request_id=request_id,
-            model_version=models.champion.version,
-            chunks=chunks,
-            records=bodies,
-            rows=sizes,
+            request_id=request_id, model_version=models.champion.version, chunks=chunks, records=bodies, rows=sizes
         )
 
     def _chunk(
@@ -210,7 +206,7 @@ class BatchPredictor:
     def score_rows(
         self, rows: list[dict[str, Any]], ids: list[str], *, started: float
     ) -> tuple[pd.DataFrame, list[bytes], list[int]]:
-        """Score valid rows with request ids of their own, at most `PIECE_ROWS`; other batches get their turn before the next.
+        """Score valid rows with request ids, at most `PIECE_ROWS`; other batches get their turn before the next.
 
         Blocks; the caller has to log the records.
 

@@ -18,7 +18,7 @@ from uuid import NAMESPACE_URL, uuid5
 from faststream import AckPolicy, FastStream
 from faststream.specification import AsyncAPI
 from prometheus_client import start_http_server
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic_core import from_json, to_json
 
 from ctcd import urls
@@ -50,10 +50,8 @@ ROUTE = "broker"
 ENCODING = {"content-type": "application/json"}
 
 
-class DeadLetterMessage(BaseModel):
+class DeadLetterMessage(BaseModel, frozen=True):
     """A message that cannot be answered, and why."""
-
-    model_config = ConfigDict(frozen=True)
 
     problem: ProblemDetails = Field(description="what the HTTP API would have answered")
     body: str = Field(
@@ -79,6 +77,14 @@ def names_of(contract: Contract) -> Names:
     )
 
 
+async def _nothing() -> None:
+    """Do nothing: the operator of the broker makes what has to exist."""
+
+
+async def _acknowledge(message: Any) -> None:
+    await message.ack()
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
     """What differs between brokers.
@@ -89,8 +95,8 @@ class _Kind:
         target: argument of its `publish` that names the destination.
         publish: further arguments of `publish`.
         too_large: exceptions of `publish` for a message that exceeds the broker's size limit.
-        identify: returns the id of a message, which stays the same when it is redelivered; empty if it has none. Senders
-            choose it, so it may be anything.
+        identify: returns the id of a message, which stays the same when it is redelivered; empty if it has none.
+            Senders choose it, so it may be anything.
         prepare: creates what has to exist before the broker starts.
         settle: acknowledges a message.
     """
@@ -101,8 +107,8 @@ class _Kind:
     identify: Callable[[Any], Any]
     publish: dict[str, Any] = field(default_factory=dict)
     too_large: tuple[type[Exception], ...] = ()
-    prepare: Callable[[], Awaitable[None]]
-    settle: Callable[[Any], Awaitable[None]]
+    prepare: Callable[[], Awaitable[None]] = _nothing
+    settle: Callable[[Any], Awaitable[None]] = _acknowledge
 
 
 async def _itself(message: Any) -> Any:
@@ -174,12 +180,6 @@ def _kafka(url: str, names: Names, _lease_seconds: float) -> _Kind:
         given: str = message.headers.get("correlation_id", "")
         return given or f"{raw.topic}/{raw.partition}/{raw.offset}"
 
-    async def prepare() -> None:
-        """Topics are created by the operator of the broker."""
-
-    async def settle(message: Any) -> None:
-        await message.ack()
-
     broker = KafkaBroker(urlsplit(url).netloc.split(","), parser=parse, **_COMMON)
     return _Kind(
         broker=broker,
@@ -187,8 +187,6 @@ def _kafka(url: str, names: Names, _lease_seconds: float) -> _Kind:
         target="topic",
         too_large=(MessageSizeTooLargeError,),
         identify=identify,
-        prepare=prepare,
-        settle=settle,
     )
 
 
@@ -206,14 +204,9 @@ def _rabbit(url: str, names: Names, _lease_seconds: float) -> _Kind:
 
     async def prepare() -> None:
         await broker.connect()
-        for each in (
-            names.answers,
-            names.dead_letters,
-        ):  # otherwise messages published before the first consumer connects are lost
+        # Otherwise messages published before the first consumer connects are lost.
+        for each in (names.answers, names.dead_letters):
             await broker.declare_queue(RabbitQueue(each, durable=True))
-
-    async def settle(message: Any) -> None:
-        await message.ack()
 
     return _Kind(
         broker=broker,
@@ -222,7 +215,6 @@ def _rabbit(url: str, names: Names, _lease_seconds: float) -> _Kind:
         publish={"persist": True, "content_type": ENCODING["content-type"]},
         identify=lambda message: message.raw_message.correlation_id or message.raw_message.message_id or "",
         prepare=prepare,
-        settle=settle,
     )
 
 

@@ -24,12 +24,7 @@ class Child:
     """
 
     def __init__(
-        self,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        *,
-        name: str,
-        ended: Callable[[], None],
+        self, command: Sequence[str], environment: Mapping[str, str], *, name: str, ended: Callable[[], None]
     ) -> None:
         self._command, self._environment, self._name, self._ended = command, environment, name, ended
         self._start_after = 0.0
@@ -37,7 +32,7 @@ class Child:
         """The process; None before it is started and until it is restarted."""
 
     def keep_running(self) -> None:
-        """Start the process if it does not run; to be called regularly, as one that ended is started again after a pause.
+        """Start the process if it does not run; called regularly, as one that ended is started again after a pause.
 
         Raises:
             OSError: the system cannot start a process.
@@ -51,8 +46,8 @@ class Child:
             self.process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        # Ctrl-C at a terminal and BentoML's supervisor signal every process of the service. Children must outlive that to
-        # finish the worker's business, so these signals are blocked from their first instruction on.
+        # Ctrl-C at a terminal and BentoML's supervisor signal every process of the service. Children must outlive that
+        # to finish the worker's business, so these signals are blocked from their first instruction on.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_THE_WORKER)
         try:
             return subprocess.Popen(self._command, env=self._environment, stdin=subprocess.PIPE)  # noqa: S603 - our own command

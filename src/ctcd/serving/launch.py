@@ -26,8 +26,9 @@ LOG_TAIL = 5
 """Number of lines of the log that an error shows."""
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection is kept open; longer than clients and load balancers do (often 60 s), so that they close it and
-no request meets a connection that is being closed. With uvicorn's default of 5 s, one request in thousands failed."""
+"""How long an idle connection is kept open; longer than clients and load balancers do (often 60 s), so that they close
+it and no request meets a connection that is being closed. With uvicorn's default of 5 s, one request in thousands
+failed."""
 PORT_SECONDS = 2.0
 """Time to wait for a port that is in use."""
 _POLL_SECONDS = 0.1

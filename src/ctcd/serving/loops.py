@@ -72,7 +72,7 @@ class Loop:
         self._ended(self.name)
 
 
-class Aside:
+class TimeoutRunner:
     """Runs work in a separate thread, with a timeout after which the caller continues without it.
 
     While work that timed out is still running, further work from the same calling thread is skipped, so that work that
@@ -99,6 +99,6 @@ class Aside:
             finally:
                 ended.set()
 
-        Thread(target=run, name="aside", daemon=True).start()
+        Thread(target=run, name="timeout-runner", daemon=True).start()
         self._last.ended = ended
         ended.wait(seconds)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,114 +31,78 @@ class Metrics:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._registry = CollectorRegistry()
+        self._registry = registry = CollectorRegistry()
         self._children: dict[tuple[Any, ...], Any] = {}
-        self._requests = Counter("ctcd_requests", "Answered requests", ["route", "status"], registry=self._registry)
-        self._seconds = Histogram(
-            "ctcd_request_seconds",
-            "Time to answer a request",
-            ["route", "variant"],
-            buckets=SECONDS,
-            registry=self._registry,
+        counter, histogram = partial(Counter, registry=registry), partial(Histogram, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        self._requests = counter("ctcd_requests", "Answered requests", ["route", "status"])
+        self._seconds = histogram(
+            "ctcd_request_seconds", "Time to answer a request", ["route", "variant"], buckets=SECONDS
         )
-        self._predictions = Counter(
-            "ctcd_predictions",
-            "Predictions that were given",
-            ["prediction", "model_version", "variant"],
-            registry=self._registry,
+        self._predictions = counter(
+            "ctcd_predictions", "Predictions that were given", ["prediction", "model_version", "variant"]
         )
-        self._batch = Histogram(
-            "ctcd_batch_rows",
-            "Requests scored and logged together",
-            buckets=(1, 2, 4, 8, 16, 32, 64, 128),
-            registry=self._registry,
+        self._batch = histogram(
+            "ctcd_batch_rows", "Requests scored and logged together", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
         )
-        self._connections = Gauge(
-            "ctcd_connections", "Open connections", multiprocess_mode="livesum", registry=self._registry
+        self._connections = gauge("ctcd_connections", "Open connections", multiprocess_mode="livesum")
+        self._depth = gauge(
+            "ctcd_outbox_records", "Predictions on disk that are not in the store yet", multiprocess_mode="livesum"
         )
-        self._depth = Gauge(
-            "ctcd_outbox_records",
-            "Predictions on disk that are not in the store yet",
-            multiprocess_mode="livesum",
-            registry=self._registry,
-        )
-        self._age = Gauge(
+        self._age = gauge(
             "ctcd_outbox_age_seconds",
             "How long the oldest prediction has waited that the store did not accept in the last attempt; 0 if it accepted all",
             multiprocess_mode="livemax",
-            registry=self._registry,
         )
-        self._dead_letters = Gauge(
+        self._dead_letters = gauge(
             "ctcd_outbox_dead_letters",
             "Predictions that the store refuses while it accepts others, and records that cannot be read",
             multiprocess_mode="livesum",
-            registry=self._registry,
         )
-        self._moved_aside = Gauge(
+        self._moved_aside = gauge(
             "ctcd_outbox_files_moved_aside",
             "Files that could not be used as outboxes and were moved aside",
             multiprocess_mode="livemax",
-            registry=self._registry,
         )
-        self._shipped = Counter(
-            "ctcd_outbox_shipped", "Predictions that the store has accepted", registry=self._registry
+        self._shipped = counter("ctcd_outbox_shipped", "Predictions that the store has accepted")
+        self._failures = counter("ctcd_outbox_failures", "Batches that the store did not accept")
+        self._waiting = gauge(
+            "ctcd_requests_waiting", "Asynchronous requests that have no answer yet", multiprocess_mode="livemostrecent"
         )
-        self._failures = Counter(
-            "ctcd_outbox_failures", "Batches that the store did not accept", registry=self._registry
-        )
-        self._waiting = Gauge(
-            "ctcd_requests_waiting",
-            "Asynchronous requests that have no answer yet",
-            multiprocess_mode="livemostrecent",
-            registry=self._registry,
-        )
-        self._waited = Gauge(
+        self._waited = gauge(
             "ctcd_requests_age_seconds",
             "How long the oldest asynchronous request has waited for its answer; 0 if none waits",
             multiprocess_mode="livemostrecent",
-            registry=self._registry,
         )
-        self._restarts = Counter(
-            "ctcd_restarts",
-            "Threads and child processes that ended and were started again",
-            ["part"],
-            registry=self._registry,
+        self._restarts = counter(
+            "ctcd_restarts", "Threads and child processes that ended and were started again", ["part"]
         )
         for part in PARTS:  # so that the first restart is an increase
             self._restarts.labels(part)
-        self._swaps = Counter("ctcd_model_swaps", "New champions, by outcome", ["outcome"], registry=self._registry)
-        self._challengers = Counter(
-            "ctcd_challenger_swaps", "New challengers, by outcome", ["outcome"], registry=self._registry
-        )
-        self._late = Counter(
+        self._swaps = counter("ctcd_model_swaps", "New champions, by outcome", ["outcome"])
+        self._challengers = counter("ctcd_challenger_swaps", "New challengers, by outcome", ["outcome"])
+        self._late = counter(
             "ctcd_challenger_late_changes",
             "Changes of a challenger's traffic that a worker made after they took effect",
-            registry=self._registry,
         )
         for outcome in ("swapped", "refused"):
             self._swaps.labels(outcome)
             self._challengers.labels(outcome)
-        self._shadowed = Counter(
+        self._shadowed = counter(
             "ctcd_shadow_rows",
             "Rows for the challenger to score in the shadow of the champion, by outcome",
             ["outcome"],
-            registry=self._registry,
         )
         for outcome in ("logged", "failed", "dropped"):
             self._shadowed.labels(outcome)
-        self._cached = Counter(
-            "ctcd_cache_rows", "Rows looked up in the cache, by outcome", ["outcome"], registry=self._registry
-        )
+        self._cached = counter("ctcd_cache_rows", "Rows looked up in the cache, by outcome", ["outcome"])
         for outcome in ("hit", "miss"):
             self._cached.labels(outcome)
-        self._cache_failures = Counter(
-            "ctcd_cache_failures", "Times that the cache failed or did not answer in time", registry=self._registry
-        )
-        self._followed = Gauge(
+        self._cache_failures = counter("ctcd_cache_failures", "Times that the cache failed or did not answer in time")
+        self._followed = gauge(
             "ctcd_registry_followed",
             "1 if the registry answered the last poll for its champion, 0 if it did not or is not followed",
             multiprocess_mode="livemostrecent",
-            registry=self._registry,
         )
 
     def request(self, route: str, status: int, seconds: float, variant: str = "") -> None:

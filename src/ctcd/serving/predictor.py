@@ -47,8 +47,8 @@ class Predictor:
 
     All waiting rows are scored with one call and committed with one transaction, in a separate thread; meanwhile new
     requests accumulate, so the load determines the size of a batch. After a batch, the next one starts as soon as as
-    many requests wait as were in progress before, but no later than half the duration of the last batch plus the time to
-    send its answers: that halves the number of commits, and a single client never waits for others. `on_batch`
+    many requests wait as were in progress before, but no later than half the duration of the last batch plus the time
+    to send its answers: that halves the number of commits, and a single client never waits for others. `on_batch`
     is called after each commit, in that thread, with the number of rows. `served_by` is logged; see `Origin`.
     """
 
@@ -132,7 +132,7 @@ class Predictor:
 
     def _score_and_log(self, batch: list[Waiting], models: Models) -> dict[int, Answer]:
         parts = models.parts([waiting.row for waiting in batch], lambda place: batch[place].request_id)
-        # One record for all rows of a model: it is smaller than one for each row, and every request waits for it to be written.
+        # One record for all rows of a model: it is smaller than one for each row, and every request waits for it.
         self._outbox.append([self._record(batch, part) for part in parts], [len(part.places) for part in parts])
         self._on_batch(len(batch))
         return {place: answer for part in parts for place, answer in zip(part.places, _answers(part), strict=True)}

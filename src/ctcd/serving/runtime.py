@@ -92,11 +92,7 @@ class Runtime:
                     "the model of the Bento cannot be served, waiting for the registry's champion: %s", error
                 )
         self._follower = Follower(
-            settings.champions,
-            contract,
-            served=served,
-            metrics=self.metrics,
-            environment=settings.child_environment(),
+            settings.champions, contract, served=served, metrics=self.metrics, environment=settings.child_environment()
         )
         return served or self._follower.wait_for_first(settings.start_seconds)
 
@@ -167,7 +163,7 @@ class Runtime:
         self.batches.close()
         ended = self._shipping.stop(self._drain_seconds)
         if self.outbox.refresh():
-            logger.warning("%d predictions stay in %s until the next start", self.outbox.depth, self.outbox.path)
+            logger.warning("predictions that stay in %s until the next start: %d", self.outbox.path, self.outbox.depth)
         if ended:  # otherwise it waits for a store that hangs, and still needs the outbox
             self.outbox.close()
 
@@ -193,7 +189,7 @@ def tune_interpreter() -> None:
     """Tune thread switching and garbage collection of this process for serving, once everything is loaded."""
     # Switch threads after one millisecond instead of five, so that requests wait less for other threads.
     sys.setswitchinterval(0.001)
-    # What is loaded now stays, so the collector need not scan it again. Requests create few cycles, so it may run rarely.
+    # What is loaded now stays: the collector need not scan it again. Requests create few cycles, so it may run rarely.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)

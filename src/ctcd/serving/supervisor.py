@@ -4,8 +4,8 @@ A script that needs nothing of this package, as BentoML imports the package from
 
     python -P supervisor.py FOLDER attached|detached ARGUMENT...
 
-FOLDER is the service's own; the arguments are those of `bentoml`. An attached service ends once its standard input is closed,
-which also happens when the process that holds the other end is killed.
+FOLDER is the service's own; the arguments are those of `bentoml`. An attached service ends once its standard input is
+closed, which also happens when the process that holds the other end is killed.
 """
 
 import fcntl

@@ -10,7 +10,7 @@ from ctcd.contract.spec import Contract
 from ctcd.contract.traffic import Experiment, Mode, TrafficPolicy, Variant, chosen
 from ctcd.model.scorer import Predictions
 from ctcd.model.served import Served
-from ctcd.serving.loops import Aside
+from ctcd.serving.loops import TimeoutRunner
 from ctcd.serving.prediction_log import records
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Split(Models):
 
     challenger: Served
     assigned: Assigned
-    aside: Aside = field(default_factory=Aside)
+    runner: TimeoutRunner = field(default_factory=TimeoutRunner)
 
     def parts(self, rows: Sequence[Row], id_at: Callable[[int], str]) -> list[Part]:
         """Score a batch, the champion's rows first; the champion also scores rows on which the challenger fails or times out."""
@@ -103,7 +103,7 @@ class Split(Models):
                 score(places[half:])
 
         try:
-            self.aside.run(lambda: score(mine), seconds)
+            self.runner.run(lambda: score(mine), seconds)
         except RuntimeError as error:  # no thread can be started
             errors.add(type(error).__name__)
         answered = list(scored)  # a copy: the thread may still be running

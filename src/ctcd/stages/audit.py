@@ -41,7 +41,7 @@ def replay(
     """
     from ctcd.scoring.replay import Chosen, replay
 
-    zone = ZoneInfo(settings.timezone)
+    zone = settings.zone
     since = None if begin is None else _moment(begin, zone)
     until = None if end is None else _moment(end, zone, end=True)
     if since is not None and until is not None:
@@ -90,7 +90,7 @@ def history(
     from ctcd.monitoring.answering import answering, last_before
     from ctcd.registry.history import What, in_force
 
-    zone = ZoneInfo(settings.timezone)
+    zone = settings.zone
     until = datetime.now(zone) if end is None else _moment(end, zone, end=True)
     since = until - timedelta(days=DAYS) if begin is None else _moment(begin, zone)
     if at is not None:

@@ -55,11 +55,7 @@ def open_store(settings: Settings) -> "Engine":
     store = engine.connect(settings.store_url)
     if migrations.pending(store, versions):
         if store.dialect.name != "sqlite":
-            raise NotFound(
-                "the schema is not up to date",
-                where=masked(settings.store_url),
-                hint="run: ctcd migrate",
-            )
+            raise NotFound("the schema is not up to date", where=masked(settings.store_url), hint="run: ctcd migrate")
         migrations.upgrade(settings.store_url, versions)
     return store
 

@@ -129,8 +129,8 @@ def deploy(
     The version is by default the champion; any other one must have passed the gate. The target `process` runs its
     Bento, which is built. The others run an image, named by digest: by default the one that was released of the
     version; one that is given is recorded. `promote` makes the version the champion, as in production, and a failed
-    deployment takes that back. The reason is recorded. If it is `probed`, the new deployment has to pass its probes before the old one is
-    given up.
+    deployment takes that back. The reason is recorded. If it is `probed`, the new deployment has to pass its probes
+    before the old one is given up.
 
     Raises:
         GateRefused: the version has not passed the gate, or the contract has drafts in production; nothing is changed.

@@ -129,7 +129,6 @@ def _origin(settings: Settings, champion: "RegisteredVersion", model: "Scorer") 
 def performance(settings: Settings, base_dt: date, *, period: str) -> "PerformanceReport":
     """Compare the predictions before a day with the labels known by now, write the result to the store, and raise findings."""
     from dataclasses import replace
-    from zoneinfo import ZoneInfo
 
     from ctcd.monitoring.floors import raise_findings
     from ctcd.monitoring.performance import write_performance
@@ -144,7 +143,7 @@ def performance(settings: Settings, base_dt: date, *, period: str) -> "Performan
         found.contract,
         base_dt,
         period=Period(period),
-        zone=ZoneInfo(settings.timezone),
+        zone=settings.zone,
         slices=policy.slices if isinstance(policy.slices, Slices) else None,
         chunk_rows=settings.ingest_chunk_rows,
     )
@@ -154,7 +153,6 @@ def performance(settings: Settings, base_dt: date, *, period: str) -> "Performan
 def drift(settings: Settings, base_dt: date, *, period: str, progress: Progress = silent) -> "DriftReport":
     """Compare the last day or week before a day with what its models were trained on, write the result to the store, and raise findings."""
     from dataclasses import replace
-    from zoneinfo import ZoneInfo
 
     from ctcd.monitoring.drift import raise_findings, write_drift
     from ctcd.monitoring.periods import Period
@@ -172,7 +170,7 @@ def drift(settings: Settings, base_dt: date, *, period: str, progress: Progress 
         found.contract,
         base_dt,
         period=Period(period),
-        zone=ZoneInfo(settings.timezone),
+        zone=settings.zone,
         limits=limits,
         champion=(champion.version, champion.run_id) if champion else None,
         find_reference=TrainingRuns(registry.client, found.contract, settings).reference,
@@ -190,7 +188,6 @@ def export(
     Then BigQuery loads them, if the settings name a table.
     """
     from datetime import timedelta
-    from zoneinfo import ZoneInfo
 
     from ctcd.store import bigquery
     from ctcd.store.warehouse import export_log
@@ -203,7 +200,7 @@ def export(
         contract,
         [base_dt - timedelta(days=back) for back in range(days, 0, -1)],
         folder,
-        zone=ZoneInfo(settings.timezone),
+        zone=settings.zone,
         chunk_rows=settings.ingest_chunk_rows,
         progress=progress,
     )
@@ -213,23 +210,22 @@ def export(
 
 
 def retain(settings: Settings, *, partition: bool = False, progress: Progress = silent) -> "RetentionReport":
-    """Delete the months of the prediction log that the settings no longer keep; before that give it partitions, if asked to.
+    """Delete the months of the prediction log that the settings no longer keep; if asked to, first give it partitions.
 
     Raises:
-        UsageError: partitions are asked for, and the store is SQLite or has another table of a name that they need; or there
-            is a warehouse, and it has not all that would be deleted.
+        UsageError: partitions are asked for, and the store is SQLite or has another table of a name that they need; or
+            there is a warehouse, and it has not all that would be deleted.
         Unreachable: the store does not answer, or the log was in use for too long; it can be run again.
         NotFound: the log's table is missing.
     """
     from functools import partial
-    from zoneinfo import ZoneInfo
 
     from ctcd.store.retention import retain
     from ctcd.store.warehouse import require_exported
 
     store, contract = open_store(settings), instance(settings).contract
     copied = (
-        partial(require_exported, store, contract, folder=warehouse(settings, ""), zone=ZoneInfo(settings.timezone))
+        partial(require_exported, store, contract, folder=warehouse(settings, ""), zone=settings.zone)
         if settings.warehouse
         else None
     )

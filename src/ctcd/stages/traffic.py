@@ -70,8 +70,8 @@ class TrafficReport:
 def start(settings: Settings, version: str, *, kind: str, reason: str = "") -> "Experiment":
     """Make a version the challenger: as a shadow, in the first step of a canary, or for the routes.
 
-    It must have passed the gate against the champion. If it is the challenger already, its kind of traffic is changed; if
-    it has this kind already, the current step continues with the share that the policy has now.
+    It must have passed the gate against the champion. If it is the challenger already, its kind of traffic is changed;
+    if it has this kind already, the current step continues with the share that the policy has now.
 
     Raises:
         GateRefused: it could not be promoted now; or, in production, the contract has drafts.
@@ -211,7 +211,6 @@ def _to_step(
 
 def _look(settings: Settings) -> "tuple[TrafficReport, Limits | None]":
     from datetime import UTC
-    from zoneinfo import ZoneInfo
 
     from ctcd.registry.versions import GATE, PENDING
     from ctcd.traffic.judging import Judgement, Stage, Verdict, judge
@@ -230,7 +229,7 @@ def _look(settings: Settings) -> "tuple[TrafficReport, Limits | None]":
         champion=(champion.version, champion.run_id),
         challenger=(info.version, info.run_id),
         now=now,
-        zone=ZoneInfo(settings.timezone),
+        zone=settings.zone,
     )
     judgement = judge(theirs, mine, limits, Stage.of(policy, experiment, now))
     if champion.version == info.version:  # a promotion was killed before it ended the experiment

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ctcd.contract.instance import Instance
     from ctcd.model.threshold import Threshold
     from ctcd.training.distributed import Prepared, TrialReport
+    from ctcd.training.grid import Profile
+    from ctcd.training.job import Plan
     from ctcd.training.summary import TrainingReport
 
 
@@ -35,18 +37,8 @@ def train(
     found = instance(settings)
     chosen = load_profile(profile, found.training_profiles)
     rows = snapshot or valid_snapshot(settings, base_dt)
-    return train(
-        rows.give_up(),
-        found.contract,
-        profile=chosen,
-        base_dt=rows.day,
-        settings=settings,
-        progress=progress,
-        force=force,
-        threshold=_threshold(found),
-        quarantined=rows.quarantined,
-        sources=rows.sources,
-    )
+    plan = _plan(found, chosen, rows)
+    return train(rows.give_up(), found.contract, plan, settings=settings, progress=progress, force=force)
 
 
 def prepare_training(settings: Settings, base_dt: date | None, *, profile: str) -> "Prepared":
@@ -57,12 +49,15 @@ def prepare_training(settings: Settings, base_dt: date | None, *, profile: str) 
     found = instance(settings)
     chosen = load_profile(profile, found.training_profiles)
     rows = valid_snapshot(settings, base_dt)
-    return prepare(
-        rows.give_up(),
-        found.contract,
-        profile=chosen,
+    return prepare(rows.give_up(), found.contract, _plan(found, chosen, rows), settings=settings)
+
+
+def _plan(found: "Instance", profile: "Profile", rows: ValidSnapshot) -> "Plan":
+    from ctcd.training.job import Plan
+
+    return Plan(
+        profile=profile,
         base_dt=rows.day,
-        settings=settings,
         threshold=_threshold(found),
         quarantined=rows.quarantined,
         sources=rows.sources,

@@ -39,8 +39,8 @@ MARIADB_SESSION: dict[str, Any] = {
 }
 """Connection arguments of PyMySQL for every session with MariaDB."""
 UNFINISHED_SECONDS = 30
-"""How long the server keeps the transaction of a shipping process that has written and then says nothing: its machine may
-have lost its power or its network, and the rows that it has locked are those that its successor sends again."""
+"""How long the server keeps the transaction of a shipping process that has written and then says nothing: its machine
+may have lost its power or its network, and the rows that it has locked are those that its successor sends again."""
 _SHIPPING = {
     "init_command": f"{_session(f'{_SQL_MODE},NO_BACKSLASH_ESCAPES')}, "
     f"idle_write_transaction_timeout={UNFINISHED_SECONDS}"
@@ -100,7 +100,7 @@ _MARIADB = {
     ER.DISK_FULL: _DISK,
     ER.RECORD_FILE_FULL: _DISK,
 }
-"""Errors of server and driver with causes outside the program; numbers without a name are those that PyMySQL does not know."""
+"""Errors of server and driver with causes outside the program; PyMySQL knows no name for the numbers."""
 _CLIENT_ERRORS = range(2000, 3000)
 """Codes of client errors, which concern the connection itself."""
 _SQLITE = {
@@ -163,8 +163,8 @@ def connect(url: str, *, shipping: bool = False) -> Engine:
         url: SQLAlchemy URL of the store.
         shipping: optimise for a process that writes text through parameters all the time: on MariaDB, the connection is
             kept, an unfinished transaction is rolled back after 30 s without a statement, and backslashes lose their
-            special meaning, as in standard SQL, so that PyMySQL quotes text ten times as fast. Literals with backslashes
-            in SQL change their meaning.
+            special meaning, as in standard SQL, so that PyMySQL quotes text ten times as fast. Literals with
+            backslashes in SQL change their meaning.
 
     Raises:
         UsageError: the URL is malformed, or names a database or an option that is not supported.

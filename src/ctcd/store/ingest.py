@@ -70,10 +70,11 @@ def ingest(
     too, and optionally for personal data; a single file is named in the same way. Spaces around a cell are ignored, an
     empty cell is a missing value, and columns may be in any order. At most `chunk_rows` rows are in memory at once.
 
-    A row replaces the row with the same key in the store, also if it has no label or no personal data any more; with `replace`, the tables lose all rows that the source
-    does not hold. Within a source, the first valid row with a key is written. Without a key, nothing tells the rows of
-    two files apart: the store then takes the rows of one source, and another ingest has to replace them, with their
-    scores. Without an event date, rows get the day `today`, by default that in UTC.
+    A row replaces the row with the same key in the store, also if it has no label or no personal data any more; with
+    `replace`, the tables lose all rows that the source does not hold. Within a source, the first valid row with a key
+    is written. Without a key, nothing tells the rows of two files apart: the store then takes the rows of one source,
+    and another ingest has to replace them, with their scores. Without an event date, rows get the day `today`, by
+    default that in UTC.
 
     All other rows go to the quarantine table, with line and reasons; they replace the rows that the same file left
     there before. Personal data is written to its own table only and never appears in a reason.

@@ -17,8 +17,8 @@ class Plan:
     """How the rows of one file are loaded.
 
     Args:
-        writes: the tables to write to, each with the names of its columns; of personal data and of labels, which may be in
-            the same file, only rows that have any.
+        writes: the tables to write to, each with the names of its columns; of personal data and of labels, which may be
+            in the same file, only rows that have any.
     """
 
     source: Source

@@ -37,8 +37,8 @@ class LoggedPrediction:
         group: value of the contract's group column; None if it has none.
         features: features of the request by name, as JSON values.
         confidence: probability of the predicted class, 0 to 1.
-        probabilities: of every class, by name; this and what follows is None if a release that did not record it made the
-            prediction.
+        probabilities: of every class, by name; this and what follows is None if a release that did not record it made
+            the prediction.
         run_id: training run of the model; empty if a release that did not record it made the prediction.
         elapsed_ms: response time in milliseconds.
         created_at: time of the response, with a time zone.
@@ -99,8 +99,9 @@ def prefix_of_rows(request_id: str) -> str | None:
 def append(engine: Engine, contract: Contract, records: Sequence[LoggedPrediction]) -> None:
     """Write predictions to the log in one transaction; those whose request id is already in the log are skipped.
 
-    The unique key of the table sees to it. In a partitioned one it has the time, too (see `retention`), which is the same
-    however often a prediction is sent. Only a message of a broker may be answered a second time: its ids are looked up.
+    The unique key of the table sees to it. In a partitioned one it has the time, too (see `retention`), which is the
+    same however often a prediction is sent. Only a message of a broker may be answered a second time: its ids are
+    looked up.
 
     Raises:
         Unreachable: the store does not answer.

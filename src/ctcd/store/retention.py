@@ -1,7 +1,8 @@
 """How long the prediction log keeps its rows, and its partitions by month on MariaDB.
 
 Rows are made from the outbox, where id and time of a prediction are fixed. A partitioned table needs the time in each
-unique key, so one that is sent twice is still there once: it has the same time. Months are those of UTC, as the times are.
+unique key, so one that is sent twice is still there once: it has the same time. Months are those of UTC, as the times
+are.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ LOCK_SECONDS = 5
 FREE_IDS = 1_000_000
 """Ids that are left out when the tables change places, for rows that are written at this moment."""
 _MARK = "ctcd: partitions are being made"
-"""Comment of the table that gets the partitions, until the one before it is gone: others of these names are not ours."""
+"""Comment of the table that gets the partitions, until the one before it is gone: others of the name are not ours."""
 _LATER = "later"
 """The last partition, for what no month has been added for."""
 
@@ -65,17 +66,17 @@ def retain(
     """Delete the months of the prediction log that are older than `keep_months` whole ones before that of today.
 
     Partitions are dropped, and those of the months to come are added: both take a moment, whatever the number of rows.
-    Rows that no dropped partition held are deleted in many small transactions. With `partitions` the log gets some first,
-    see `partition`; a run of that which was killed after the tables changed places is finished in any case.
+    Rows that no dropped partition held are deleted in many small transactions. With `partitions` the log gets some
+    first, see `partition`; a run of that which was killed after the tables changed places is finished in any case.
 
-    Before anything is deleted, `require_copied` is called with the time before which it would be; it raises if that is too
-    early.
+    Before anything is deleted, `require_copied` is called with the time before which it would be; it raises if that is
+    too early.
 
     Raises:
-        UsageError: partitions are asked for, and the store is SQLite; or a table that is not ours has the name of one that
-            they need.
-        Unreachable: the store does not answer, or the table is in use for so long that it was given up; what was done before
-            is complete.
+        UsageError: partitions are asked for, and the store is SQLite; or a table that is not ours has the name of one
+            that they need.
+        Unreachable: the store does not answer, or the table is in use for so long that it was given up; what was done
+            before is complete.
         NotFound: the log's table is missing.
     """
     log = build_tables(contract).predictions
@@ -113,9 +114,9 @@ def retain(
 def partition(engine: Engine, contract: Contract, today: date, *, progress: Progress = silent) -> None:
     """Give the log a partition for each month; a MariaDB only.
 
-    The rows are copied in small transactions to a table of the same columns, which then changes places with the log in one
-    step. Until then nothing is different for those who write and read; a run that is killed is continued by the next one.
-    It needs the space of the log a second time.
+    The rows are copied in small transactions to a table of the same columns, which then changes places with the log in
+    one step. Until then nothing is different for those who write and read; a run that is killed is continued by the
+    next one. It needs the space of the log a second time.
 
     Raises:
         Unreachable: the store does not answer, or the log is in use for so long that the tables cannot change places.
@@ -165,7 +166,7 @@ def _finish(connection: Connection, log: Table, progress: Progress) -> None:
         return
     before = _beside(connection, log, "old")
     if before in inspect(connection).get_table_names():
-        # What was written while the tables changed places, and what was committed in another order than that of the ids.
+        # What was written while the tables changed places, and what was not committed in the order of the ids.
         _copy(connection, before, log.name, progress, begin=0)
         connection.exec_driver_sql(f"DROP TABLE {_quote(connection, before)}")
     connection.exec_driver_sql(f"ALTER TABLE {_quote(connection, log.name)} COMMENT = ''")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ctcd.contract.spec import Column, Contract, Kind
 from ctcd.contract.validation import NOT_OF_KIND, Failure, failures
-from ctcd.errors import DataRefused
+from ctcd.errors import DataRefused, number_of
 from ctcd.store.conversion import EXPONENT, convert, trim
 from ctcd.store.sources import Record
 
@@ -98,6 +98,6 @@ class Reasons:
     def __str__(self) -> str:
         """Name every rule, the most frequent first."""
         return "; ".join(
-            f"{reason} ({count:,} rows, first in line {', '.join(map(str, self._first_lines[reason]))})"
+            f"{reason} ({number_of(count, 'row')}, first in line {', '.join(map(str, self._first_lines[reason]))})"
             for reason, count in self.counts.most_common()
         )

@@ -104,10 +104,10 @@ def months_before(day: date, months: int) -> date:
 def take_snapshot(engine: Engine, contract: Contract, base_dt: date, *, months: int, keep_days: int) -> SnapshotReport:
     """Take the snapshot of a day in one transaction; it replaces an earlier snapshot of the same day.
 
-    The snapshot is a point-in-time join: labels dated within [base_dt - months, base_dt] are joined to features by row key.
-    Each row key occurs once, with its newest label in the window and with its newest features dated no later than that
-    label, so that no information from the future reaches the model. Snapshots dated `base_dt - keep_days` or earlier
-    are deleted. A contract without an event date has no window: a snapshot has all rows ingested by `base_dt`.
+    The snapshot is a point-in-time join: labels dated within [base_dt - months, base_dt] are joined to features by row
+    key. Each row key occurs once, with its newest label in the window and with its newest features dated no later than
+    that label, so that no information from the future reaches the model. Snapshots dated `base_dt - keep_days` or
+    earlier are deleted. A contract without an event date has no window: a snapshot has all rows ingested by `base_dt`.
 
     Raises:
         NotFound: the snapshot would be empty, in which case nothing is changed, or the store has no tables.
@@ -159,7 +159,7 @@ def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
 def snapshot_chunks(engine: Engine, contract: Contract, base_dt: date) -> Iterator[pd.DataFrame]:
     """Yield the snapshot of a day, ordered by row keys, in frames of at most `CHUNK_ROWS` rows.
 
-    The rows of a frame are never in memory as Python objects together with those of another: they take ten times as much.
+    Rows of two frames are never in memory as Python objects at the same time: they take ten times as much.
 
     Yields:
         Frames with the columns, order and types of `snapshot_schema(contract)`.

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ctcd.contract.columns import column_name
-from ctcd.errors import DataRefused, UsageError, shown
+from ctcd.errors import DataRefused, UsageError, number_of, shown
 
 CSV, GZIPPED, PARQUET = SUFFIXES = (".csv", ".csv.gz", ".parquet")
 """Formats that are read and written, by the end of a file's name; see `suffix_of`."""
@@ -48,7 +48,8 @@ class Chunk:
     """Some rows of a file.
 
     Args:
-        lines: first line of each row in a CSV file, where the header is line 1; number of the row, from 1, in a Parquet file.
+        lines: first line of each row of a CSV file, whose header is line 1; number of the row, from 1, of a Parquet
+            file.
         numbers: number of each row in the file, from 1; malformed records count too.
         cells: the rows, with all columns as text; null where a Parquet file has null.
         malformed: records whose number of fields is not that of the header.
@@ -68,8 +69,8 @@ class Source:
 
     Args:
         groups: of a Parquet file, the row groups to read; None: all.
-        most_text: bounds what is in memory, for files of unknown origin: characters (bytes, of a Parquet file) from which
-            on no row is added to a chunk, and that one row may have at most; None: there is no limit.
+        most_text: bounds what is in memory, for files of unknown origin: characters (bytes, of a Parquet file) from
+            which on no row is added to a chunk, and that one row may have at most; None: there is no limit.
     """
 
     table: str
@@ -202,7 +203,8 @@ class Source:
         for record in malformed:
             if record.first != record.last:
                 raise DataRefused(
-                    f"lines {record.first} to {record.last}: one row with {len(record.cells)} fields instead of {width}",
+                    f"lines {record.first} to {record.last}: "
+                    f"one row with {number_of(len(record.cells), 'field')} instead of {width}",
                     where=str(self.path),
                     hint="close the quote that was opened there",
                 )
@@ -346,7 +348,8 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
     single file may have any name if only one table is required.
 
     Raises:
-        UsageError: the path does not exist or is a pipe or device, a folder lacks a table or has it twice, or a file's name does not match a table.
+        UsageError: the path does not exist or is a pipe or device, a folder lacks a table or has it twice, or a file's
+            name does not match a table.
     """
     tables = [*required, *optional]
     if path.is_dir():

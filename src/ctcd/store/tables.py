@@ -100,8 +100,8 @@ class Tables:
         features: one row per key; the personal columns are always NULL.
         labels: one row per key.
         personal: the only table with personal data, one row per key; None if the contract has none.
-        snapshot: training snapshots, one row per snapshot date and row key; the event date is that of the label, null in
-            rows from before there was this column.
+        snapshot: training snapshots, one row per snapshot date and row key; the event date is that of the label, null
+            in rows from before there was this column.
         quarantine: rows that an ingest refused, with the reasons.
         sources: files that were ingested, one row per table and content.
         profiles: profiles of the snapshots that the data monitor accepted.
@@ -340,7 +340,7 @@ def _findings(contract: Contract, metadata: MetaData) -> Table:
         Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
         Column("kind", String(16), nullable=False),
         Column("subject", String(SUBJECT_LENGTH), nullable=False),
-        # True, or NULL once it is closed: a unique key holds NULL any number of times, and one of equal findings is open.
+        # True, or NULL once it is closed: a unique key may hold NULL many times, and one of equal findings is open.
         Column("is_open", Boolean(), nullable=True),
         Column("evidence", JSON(), nullable=False),
         Column("day", Date(), nullable=False),
@@ -357,8 +357,8 @@ def _findings(contract: Contract, metadata: MetaData) -> Table:
 
 
 def _run_id(*, primary_key: bool = False) -> Column[Any]:
-    # Identifies a model: version numbers start again when a registered model is deleted and made again. Empty in rows from
-    # before there was this column, and in those of a service of that time that is still running.
+    # Identifies a model: version numbers start again when a registered model is deleted and made again. Empty in rows
+    # from before there was this column, and in those of a service of that time that is still running.
     return Column("run_id", String(64), primary_key=primary_key, nullable=False, server_default="")
 
 

@@ -31,7 +31,7 @@ def insert_new(connection: Connection, table: Table, rows: Rows) -> None:
 
 
 def upsert_frame(connection: Connection, table: Table, frame: "pd.DataFrame") -> None:
-    """Insert the rows of a frame, whose columns are columns of the table; each replaces the row with the same primary key.
+    """Insert the rows of a frame with columns of the table; each replaces the row with the same primary key.
 
     The values are handed to the driver by column, several times as fast as row by row.
 

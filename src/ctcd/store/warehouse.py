@@ -1,4 +1,4 @@
-"""Copies of the prediction log for a data warehouse: a Parquet file for each day, and the SQL that loads a prediction once.
+"""Copies of the prediction log for a data warehouse: a Parquet file a day, and the SQL that loads a prediction once.
 
 A day is exported at least once: it is written again as a whole when predictions of it have arrived late. The statement
 `MERGE` on the request id makes that exactly once in the warehouse.
@@ -36,7 +36,7 @@ from sqlalchemy import (
 )
 
 from ctcd.contract.spec import Contract
-from ctcd.errors import Unreachable, UsageError
+from ctcd.errors import Unreachable, UsageError, number_of
 from ctcd.progress import Progress, silent
 from ctcd.store.engine import reading
 from ctcd.store.prediction_log import given
@@ -96,14 +96,14 @@ def export_log(
     chunk_rows: int,
     progress: Progress = silent,
 ) -> ExportReport:
-    """Write the predictions of some days, but for those of a shadow, as `<folder>/<name of the log>/day=<day>/<rows>-<highest id>.parquet`.
+    """Write the predictions of some days, shadows aside: `<folder>/<log>/day=<day>/<rows>-<highest id>.parquet`.
 
     A file that is there is complete, and is not written again; when predictions have come since, the day is written
     anew and the file before it is removed. One with predictions that the log has lost stays. Days begin and
     end in the given time zone. Memory is bounded by `chunk_rows`.
 
-    The folder is a local one, or a URL of pyarrow's: `s3://bucket/path`, `gs://bucket/path`. Credentials are found where the
-    cloud's own tools look for them.
+    The folder is a local one, or a URL of pyarrow's: `s3://bucket/path`, `gs://bucket/path`. Credentials are found
+    where the cloud's own tools look for them.
 
     Raises:
         UsageError: the folder is no such URL.
@@ -147,7 +147,7 @@ def export_log(
 
 
 def require_exported(engine: Engine, contract: Contract, before: datetime, folder: str, *, zone: ZoneInfo) -> None:
-    """Require that each day with predictions from before a time, but for those of a shadow, is in the warehouse's folder as a whole.
+    """Require that each day with predictions from before a time, shadows aside, is in the warehouse as a whole.
 
     Raises:
         UsageError: a day is not, or the folder is no such URL.
@@ -169,7 +169,7 @@ def require_exported(engine: Engine, contract: Contract, before: datetime, folde
             present = {each.base_name: each for each in files.get_file_info(place)}
         if _complete(present, rows, last) is None:
             raise UsageError(
-                f"{rows:,} predictions of {day} are not in the warehouse, so that nothing is deleted",
+                f"not in the warehouse: {number_of(rows, 'prediction')} of {day}; nothing is deleted",
                 where=folder,
                 hint=f"copy them first: ctcd export --base-dt {day + timedelta(days=1)} --days 1, or more days before it",
             )
@@ -281,8 +281,8 @@ def load_statements(contract: Contract, folder: str, table: str, dialect: Dialec
     It may be run any number of times: each prediction is loaded once.
 
     Raises:
-        UsageError: the name of the table has other characters than letters, digits, `_`, `-` and dots, or lacks the data
-            set; or BigQuery takes no column of such a name.
+        UsageError: the name of the table has other characters than letters, digits, `_`, `-` and dots, or lacks the
+            data set; or BigQuery takes no column of such a name.
     """
     bigquery, log = dialect is Dialect.BIGQUERY, build_tables(contract).predictions
     if not re.fullmatch(r"[\w-]+(\.[\w-]+)+" if bigquery else r"[\w.-]+", table):

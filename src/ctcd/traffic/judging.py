@@ -2,7 +2,8 @@
 
 Each measure is a loss, by how much the challenger is worse, with an interval that is valid at every look. A limit is
 `broken` if the whole interval is beyond it, `kept` if the whole interval is within it, and `open` otherwise. One broken
-limit withdraws the challenger; the next step requires that all are kept, so missing evidence never counts in its favour.
+limit withdraws the challenger; the next step requires that all are kept, so missing evidence never counts in its
+favour.
 """
 
 import math
@@ -163,9 +164,9 @@ def judge(champion: Seen, challenger: Seen, limits: Limits, stage: Stage) -> Jud
     """Judge a challenger by the requests of both variants since the step began.
 
     Each step is judged separately, because within a step the shares of both are constant: across steps, a change of the
-    requests over time could look like a difference between the versions. The probability of a false withdrawal is divided
-    by the number of intervals in all steps (Bonferroni). A route selects requests that are not comparable with others, so
-    only its errors are judged, and it never advances.
+    requests over time could look like a difference between the versions. The probability of a false withdrawal is
+    divided by the number of intervals in all steps (Bonferroni). A route selects requests that are not comparable with
+    others, so only its errors are judged, and it never advances.
     """
     measures = tuple(_measures(champion, challenger, limits, stage))
     broken = [each for each in measures if each.state is State.BROKEN]

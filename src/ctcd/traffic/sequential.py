@@ -17,10 +17,11 @@ def log_mixture(successes: float, rows: float, share: float) -> float:
 
     If the share is the true one, that is the logarithm of a nonnegative supermartingale that starts at 1, so by Ville's
     inequality it ever reaches ln(1 / a) with a probability of at most a. The mixture is Beta(1/2, 1/2), which is at
-    most about ln(rows) / 2 behind the best share (Krichevsky and Trofimov (1981), The Performance of Universal Encoding,
-    IEEE Trans. Inf. Theory 27). Robbins (1970), Statistical Methods Related to the Law of the Iterated Logarithm, Ann.
-    Math. Statist. 41; Howard, Ramdas, McAuliffe and Sekhon (2021), Time-uniform, Nonparametric, Nonasymptotic Confidence
-    Sequences, Ann. Statist. 49, the beta-binomial mixture. It also holds for the mean of any values between 0 and 1.
+    most about ln(rows) / 2 behind the best share (Krichevsky and Trofimov (1981), The Performance of Universal
+    Encoding, IEEE Trans. Inf. Theory 27). Robbins (1970), Statistical Methods Related to the Law of the Iterated
+    Logarithm, Ann. Math. Statist. 41; Howard, Ramdas, McAuliffe and Sekhon (2021), Time-uniform, Nonparametric,
+    Nonasymptotic Confidence Sequences, Ann. Statist. 49, the beta-binomial mixture. It also holds for the mean of any
+    values between 0 and 1.
 
     Args:
         successes: number of successes, at most `rows`; not necessarily an integer, because rows may be effective ones.
@@ -33,7 +34,7 @@ def log_mixture(successes: float, rows: float, share: float) -> float:
 
 
 def share_interval(successes: float, rows: float, error: float) -> tuple[float, float]:
-    """Return the ends, 0 to 1, of the interval that contains the true share at all looks, except with probability `error`.
+    """Return the ends, 0 to 1, of an interval with the true share in it at all looks, except with probability `error`.
 
     Args:
         successes: number of successes; see `log_mixture`.
@@ -57,7 +58,8 @@ def ranks(share: float, rows: float, error: float) -> tuple[float, float]:
     """Return the smallest and largest share of a sample below a quantile at any look, except with probability `error`.
 
     The quantile therefore lies between the sorted values at these ranks: the confidence sequence of Howard and Ramdas
-    (2022), Sequential Estimation of Quantiles with Applications to A/B Testing and Best-arm Identification, Bernoulli 28.
+    (2022), Sequential Estimation of Quantiles with Applications to A/B Testing and Best-arm Identification, Bernoulli
+    28.
 
     Args:
         share: of the quantile, strictly between 0 and 1; 0.5 is the median.

@@ -17,8 +17,8 @@ from ctcd.training.split import Split
 
 MAX_ITERATIONS = 2000
 MAX_ROWS = 100_000
-"""Rows that a baseline is fitted to, evenly spaced in the training part, and that are scored at once, at most: its dense
-columns are several times the size of the features, and a linear model learns nothing from more."""
+"""Rows that a baseline is fitted to, evenly spaced in the training part, and that are scored at once, at most: its
+dense columns are several times the size of the features, and a linear model learns nothing from more."""
 
 
 def score_baselines(
@@ -60,7 +60,7 @@ def score_baselines(
 def _dense(part: FeaturesData, one_hot: OneHotEncoder | None) -> NDArray[np.float64]:
     blocks = []
     if part.num_feature_data is not None:
-        # The encoder centres at the median, so 0 is the median; in its single precision the largest numbers are infinite.
+        # The encoder centres at the median, so 0 is the median; in single precision the largest numbers are infinite.
         largest = float(np.finfo(np.float32).max)
         numbers = part.num_feature_data.astype(np.float64)
         blocks.append(np.nan_to_num(numbers, nan=0.0, posinf=largest, neginf=-largest))

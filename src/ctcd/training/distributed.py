@@ -1,8 +1,8 @@
 """A training whose trials run in separate processes, or on several machines: prepare, one call for each trial, finish.
 
-The steps share files in a folder named after the job's fingerprint, in `settings.trainings`; several machines need a shared
-volume. Files are written atomically, so each step can be repeated, also after it was killed. The report equals that of
-`train` for the same data.
+The steps share files in a folder named after the job's fingerprint, in `settings.trainings`; several machines need a
+shared volume. Files are written atomically, so each step can be repeated, also after it was killed. The report equals
+that of `train` for the same data.
 """
 
 import dataclasses
@@ -10,7 +10,6 @@ import json
 import shutil
 import time
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,12 +21,9 @@ from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound, UsageError
 from ctcd.files import write_text
 from ctcd.model.encoder import Encoder
-from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
-from ctcd.store.ingested import Quarantined, SourceFile
-from ctcd.training.grid import Profile
-from ctcd.training.job import Job, SearchResult, better, conclude, define
+from ctcd.training.job import Job, Plan, SearchResult, better, conclude, define
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import Split, kept, split_by_group
 from ctcd.training.summary import TrainingReport
@@ -73,28 +69,9 @@ class TrialReport:
     trial: Trial
 
 
-def prepare(
-    frame: pd.DataFrame,
-    contract: Contract,
-    *,
-    profile: Profile,
-    base_dt: date,
-    settings: Settings,
-    threshold: Threshold | None = None,
-    quarantined: tuple[Quarantined, ...] = (),
-    sources: tuple[SourceFile, ...] = (),
-) -> Prepared:
+def prepare(frame: pd.DataFrame, contract: Contract, plan: Plan, *, settings: Settings) -> Prepared:
     """Split a snapshot and fit its encoder, once for all trials; arguments and errors as in `train`."""
-    job = define(
-        frame,
-        contract,
-        profile=profile,
-        base_dt=base_dt,
-        settings=settings,
-        threshold=threshold,
-        quarantined=quarantined,
-        sources=sources,
-    )
+    job = define(frame, contract, plan, settings)
     split = split_by_group(kept(frame, contract), contract, seed=job.seed)
     folder = settings.trainings / job.fingerprint
     settings.trainings.mkdir(parents=True, exist_ok=True)

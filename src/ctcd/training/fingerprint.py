@@ -35,13 +35,7 @@ def data_hash(frame: pd.DataFrame, contract: Contract) -> str:
 
 
 def fingerprint(
-    data: str,
-    contract: Contract,
-    profile: Profile,
-    *,
-    base_dt: date,
-    seed: int,
-    threshold: Threshold | None = None,
+    data: str, contract: Contract, profile: Profile, *, base_dt: date, seed: int, threshold: Threshold | None = None
 ) -> str:
     """Return a SHA-256 of everything that determines the result of a training, including the version of this package.
 

@@ -30,28 +30,39 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """What is to be trained.
+class Plan:
+    """What is to be trained on a snapshot.
+
+    Args:
+        profile: parameters to try.
+        base_dt: date of the snapshot.
+        threshold: decides between two classes, in scores and model; None: the most probable class is predicted.
+        quarantined: rows that the store had refused by then; for information only.
+        sources: files that had been ingested by then; likewise.
+    """
+
+    profile: Profile
+    base_dt: date
+    threshold: Threshold | None = None
+    quarantined: tuple[Quarantined, ...] = ()
+    sources: tuple[SourceFile, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Plan):
+    """A plan with what identifies its training.
 
     Args:
         fingerprint: identifies the training; see `ctcd.training.fingerprint`.
         data_hash: hash of the data, independent of the order of rows.
         seed: seed of split and training.
-        threshold: decides between two classes; None: the most probable class is predicted.
-        quarantined: rows that the store had refused by then; for information only.
-        sources: files that had been ingested by then; likewise.
     """
 
     fingerprint: str
     data_hash: str
-    base_dt: date
-    profile: Profile
     seed: int
     contract_version: str
     git_revision: str
-    threshold: Threshold | None = None
-    quarantined: tuple[Quarantined, ...] = ()
-    sources: tuple[SourceFile, ...] = ()
 
     @property
     def name(self) -> str:
@@ -113,17 +124,7 @@ class SearchResult:
     model: Estimator
 
 
-def define(
-    frame: pd.DataFrame,
-    contract: Contract,
-    *,
-    profile: Profile,
-    base_dt: date,
-    settings: Settings,
-    threshold: Threshold | None,
-    quarantined: tuple[Quarantined, ...],
-    sources: tuple[SourceFile, ...],
-) -> Job:
+def define(frame: pd.DataFrame, contract: Contract, plan: Plan, settings: Settings) -> Job:
     """Return the job of training on a frame.
 
     Raises:
@@ -136,16 +137,14 @@ def define(
         raise DataRefused(f"column {', '.join(missing)} is missing", where="training data", hint="take a snapshot")
     data = data_hash(frame, contract)
     return Job(
-        fingerprint=fingerprint(data, contract, profile, base_dt=base_dt, seed=settings.seed, threshold=threshold),
+        **vars(plan),
+        fingerprint=fingerprint(
+            data, contract, plan.profile, base_dt=plan.base_dt, seed=settings.seed, threshold=plan.threshold
+        ),
         data_hash=data,
-        base_dt=base_dt,
-        profile=profile,
         seed=settings.seed,
         contract_version=contract.version,
         git_revision=tracking.git_revision(settings),
-        threshold=threshold,
-        quarantined=quarantined,
-        sources=sources,
     )
 
 

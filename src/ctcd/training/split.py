@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ctcd.contract.spec import Contract, names
-from ctcd.errors import DataRefused
+from ctcd.errors import DataRefused, number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,9 @@ def split_by_group(
 ) -> Split:
     """Split rows by group, stratified by the most frequent class of each group.
 
-    Within a stratum, groups are sorted by a hash of seed and group and divided by the shares. So the split depends neither
-    on the order of rows nor on the process or machine, and an added group moves only the groups next to a boundary: nearly
-    all of the holdout stays in the holdout when the data grow.
+    Within a stratum, groups are sorted by a hash of seed and group and divided by the shares. So the split depends
+    neither on the order of rows nor on the process or machine, and an added group moves only the groups next to a
+    boundary: nearly all of the holdout stays in the holdout when the data grow.
 
     Args:
         frame: rows with the row keys and the label; other columns are kept.
@@ -91,7 +91,7 @@ def _most_frequent_class(
     codes = pd.Index(contract.classes, dtype=object).get_indexer(pd.Index(rows[contract.label.name].astype(object)))
     if (codes < 0).any():
         raise DataRefused(
-            f"{int((codes < 0).sum())} rows have a label other than {', '.join(contract.classes)}",
+            f"rows with a label other than {', '.join(contract.classes)}: {int((codes < 0).sum())}",
             where=contract.label.name,
             hint="validate the snapshot",
         )
@@ -106,7 +106,7 @@ def _refuse_missing_classes(split: Split, contract: Contract) -> None:
         missing = [label for label in contract.classes if label not in present]
         if missing:
             raise DataRefused(
-                f"too little data: no row of {', '.join(missing)} for {name} ({len(part)} rows)",
+                f"too little data: no row of {', '.join(missing)} for {name} ({number_of(len(part), 'row')})",
                 where=f"split by {contract.group.name}",
                 hint="add rows of that class, from more groups or a longer window, or merge it with another class",
             )

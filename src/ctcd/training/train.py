@@ -6,19 +6,15 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from datetime import date
 
 import pandas as pd
 
 from ctcd.contract.spec import Contract
 from ctcd.model.estimator import Estimator
-from ctcd.model.threshold import Threshold
 from ctcd.progress import Progress, silent
 from ctcd.registry import tracking
 from ctcd.settings import Settings
-from ctcd.store.ingested import Quarantined, SourceFile
-from ctcd.training.grid import Profile
-from ctcd.training.job import Job, SearchResult, better, conclude, define
+from ctcd.training.job import Job, Plan, SearchResult, better, conclude, define
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.runs import TrainingRuns
 from ctcd.training.split import Split, split_by_group
@@ -32,33 +28,25 @@ ONE_BY_ONE_ROWS = 200_000
 def train(
     frame: pd.DataFrame,
     contract: Contract,
+    plan: Plan,
     *,
-    profile: Profile,
-    base_dt: date,
     settings: Settings,
     progress: Progress = silent,
     force: bool = False,
-    threshold: Threshold | None = None,
-    quarantined: tuple[Quarantined, ...] = (),
-    sources: tuple[SourceFile, ...] = (),
 ) -> TrainingReport:
     """Search for the best model of a profile, and log it with its trials and evidence to MLflow.
 
     Encoder and estimator are fitted on the training part. The validation part stops each fit early and selects the best
-    trial, which alone is scored on the holdout, once. If a finished training with the same fingerprint exists, its report
-    is returned instead; one that a killed process left running is marked as killed.
+    trial, which alone is scored on the holdout, once. If a finished training with the same fingerprint exists, its
+    report is returned instead; one that a killed process left running is marked as killed.
 
     Args:
         frame: a validated snapshot with the columns of `snapshot_schema`.
         contract: the contract in force.
-        profile: parameters to try.
-        base_dt: date of the snapshot.
+        plan: what is to be trained.
         settings: say where MLflow is, and with which seed and how many threads to train.
         progress: called with the number of trials done, and of rounds within each trial.
         force: train even if the same training exists.
-        threshold: decides between two classes, in the scores and in the model.
-        quarantined: rows that the store had refused by then, for the report.
-        sources: files that had been ingested by then, likewise.
 
     Raises:
         DataRefused: columns are missing, or there is too little data for three parts with every class.
@@ -66,16 +54,7 @@ def train(
         Unreachable: MLflow does not answer.
     """
     start = time.perf_counter()
-    job = define(
-        frame,
-        contract,
-        profile=profile,
-        base_dt=base_dt,
-        settings=settings,
-        threshold=threshold,
-        quarantined=quarantined,
-        sources=sources,
-    )
+    job = define(frame, contract, plan, settings)
     runs = TrainingRuns(tracking.connect(settings), contract, settings)
     runs.end_abandoned(job.fingerprint)
     if not force and (report := runs.find_report(job.fingerprint)):
@@ -146,8 +125,8 @@ def _return_freed_memory() -> None:
 def divided(threads: int, *, trials: int, rows: int) -> tuple[int, int]:
     """Return how many trials run at once, and the threads of each.
 
-    One thread for each of several trials takes less time than all threads for one after the other, because parts of a fit
-    are not parallel. With many rows those parts matter less, and each trial needs memory in proportion to the rows.
+    One thread for each of several trials takes less time than all threads for one after the other, because parts of a
+    fit are not parallel. With many rows those parts matter less, and each trial needs memory in proportion to the rows.
 
     Args:
         threads: number of threads of the training; -1: one for each core.

@@ -58,10 +58,10 @@ def at(day: date) -> datetime:
 
 def ctcd_json(*arguments: str, codes: tuple[int, ...] = (0,)) -> Any:
     """Run a command in this process, which ends with one of some exit codes; return its report."""
-    printed, told = StringIO(), StringIO()
-    with redirect_stdout(printed), redirect_stderr(told):
+    printed, reported = StringIO(), StringIO()
+    with redirect_stdout(printed), redirect_stderr(reported):
         code = run([*arguments, "--json"])
-    assert code in codes, told.getvalue()
+    assert code in codes, reported.getvalue()
     return json.loads(printed.getvalue())
 
 

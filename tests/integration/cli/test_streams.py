@@ -148,8 +148,8 @@ def test_a_mistake_of_the_caller_is_told_as_one_also_in_json(tmp_path: Path, war
         as_json = shell(tmp_path, f"{call} --json", commands=warm)
         assert as_json.returncode == done.returncode
         assert as_json.stdout == ""
-        told = json.loads(as_json.stderr)
-        assert told == {"error": done.stderr.removeprefix("error: ").strip(), "exit_code": done.returncode}
+        reported = json.loads(as_json.stderr)
+        assert reported == {"error": done.stderr.removeprefix("error: ").strip(), "exit_code": done.returncode}
 
 
 def test_every_number_of_an_option_has_bounds() -> None:

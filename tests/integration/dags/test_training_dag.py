@@ -341,13 +341,13 @@ def test_a_finding_starts_a_training(
             faults.once("start_training")
         done = run_dag("machine_condition_performance_report", faults=faults)
         assert (done.state, done.tasks["start_training"]) == ("success", started)
-        told = [(one["event"], one["about"]) for one in said() if "about" in one]
+        reported = [(one["event"], one["about"]) for one in said() if "about" in one]
         if new:
-            assert told == [("findings raised", ["drift: temperature"])]
+            assert reported == [("findings raised", ["drift: temperature"])]
         if started == "success":
             [event] = asset_events(asset)[len(before) :]
             assert event == {"findings": [raised.id], "why": "drift: temperature"}
-            assert told == [("training started", ["drift: temperature"])]
+            assert reported == [("training started", ["drift: temperature"])]
             raise_finding(store, CONTRACT, kind="drift", subject="power", evidence={}, day=worker.today())
         else:
             assert asset_events(asset) == before

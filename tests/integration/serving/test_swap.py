@@ -164,11 +164,11 @@ def _audit(settings: Settings, models: Models, rows: list[dict[str, Any]]) -> No
     assert {(each.model_version, each.run_id) for each in report.versions} == {
         (version, models.registry.info(version).run_id) for version in ("1", "2")
     }
-    told: dict[str, set[str]] = defaultdict(set)
+    reported: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        told[row["created_at"].isoformat(timespec="seconds")].add(row["model_version"])
+        reported[row["created_at"].isoformat(timespec="seconds")].add(row["model_version"])
     history = audit.history(settings)
-    for second, versions in told.items():
+    for second, versions in reported.items():
         assert versions <= {each.model_version for each in history.answering if each.first <= second <= each.last}
     assert sum(each.answers for each in history.answering) == len(rows)
     assert [(each.what, each.version) for each in history.changes] == [
@@ -362,7 +362,7 @@ class Clients:
     """Clients that ask about machines in turn, one by one and in batches, until they are stopped."""
 
     url: str
-    told: list[Told] = field(default_factory=list)
+    reported: list[Told] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
     broken: int = 0
     """Requests without an answer: their worker was killed."""
@@ -391,11 +391,11 @@ class Clients:
                 continue
             for each in answer.get("predictions", [answer]):
                 version = each.get("model_version", answer["model_version"])
-                self.told.append(Told(sent, received, each["machine"], version, each["request_id"]))
+                self.reported.append(Told(sent, received, each["machine"], version, each["request_id"]))
         connection.close()
 
     def during(self, begin: float, end: float) -> list[Told]:
-        return [each for each in self.told if begin <= each.sent and each.received < end]
+        return [each for each in self.reported if begin <= each.sent and each.received < end]
 
 
 @contextmanager
@@ -429,8 +429,8 @@ def _replaced(service: RunningService, known: str) -> list[tuple[float, float]]:
         return [service.log.read_text().find(each, before) for each in (known, SERVES)]
 
     wait(lambda: min(places()) >= 0, seconds=180)
-    told, serves = places()
-    return [(moment, time.time())] if told > serves else []
+    reported, serves = places()
+    return [(moment, time.time())] if reported > serves else []
 
 
 def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
@@ -515,13 +515,13 @@ def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
         "after": (over, float("inf"), dict.fromkeys(range(1, MACHINES + 1), "1")),
     }
     for name, (begins, ends, versions) in parts.items():
-        told = [
+        reported = [
             each
             for each in clients.during(begins, ends)
             if each.request_id not in late and not any(each.sent < end and each.received > at for at, end in unsure)
         ]
-        assert len({each.machine for each in told}) == MACHINES, name
-        assert [each for each in told if each.version != versions[each.machine]] == [], name
+        assert len({each.machine for each in reported}) == MACHINES, name
+        assert [each for each in reported if each.version != versions[each.machine]] == [], name
     _assert_logged(clients, store_url)
 
 
@@ -532,7 +532,7 @@ def _assert_logged(clients: Clients, store_url: str) -> None:
     rows = {row["request_id"]: row for row in logged(store_url)}
     assert len(rows) == len(logged(store_url))
     given = {request_id: row for request_id, row in rows.items() if row["variant"] != "shadow"}
-    told_of = {each.request_id: each.version for each in clients.told}
+    told_of = {each.request_id: each.version for each in clients.reported}
     assert {request_id: given[request_id]["model_version"] for request_id in told_of} == told_of
     assert len(given) - len(told_of) <= 3 * clients.broken
     for row in given.values():

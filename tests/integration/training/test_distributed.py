@@ -20,6 +20,7 @@ from ctcd.registry.versions import Registry
 from ctcd.settings import Settings
 from ctcd.training.distributed import KEPT_SECONDS, Prepared, finish, prepare, run_trial
 from ctcd.training.grid import Profile, load_profile
+from ctcd.training.job import Plan
 from ctcd.training.summary import TrainingReport
 from ctcd.training.train import train
 
@@ -41,7 +42,7 @@ def frame() -> pd.DataFrame:
 
 
 def prepared(frame: pd.DataFrame, settings: Settings, profile: Profile = TWO) -> Prepared:
-    return prepare(frame, CONTRACT, profile=profile, base_dt=DAY, settings=settings)
+    return prepare(frame, CONTRACT, Plan(profile=profile, base_dt=DAY), settings=settings)
 
 
 def in_steps(frame: pd.DataFrame, settings: Settings) -> TrainingReport:
@@ -72,7 +73,7 @@ def runs_of(client: MlflowClient, report: TrainingReport) -> list[tuple[str, dic
 
 def test_steps_give_what_one_process_gives(frame: pd.DataFrame, settings: Settings) -> None:
     """The same data gives the same report, runs and probabilities, whether trials run in one process or in steps."""
-    one = train(frame, CONTRACT, profile=TWO, base_dt=DAY, settings=settings)
+    one = train(frame, CONTRACT, Plan(profile=TWO, base_dt=DAY), settings=settings)
     client = tracking.connect(settings)
     whole, whole_runs = scorer_of(client, one, settings), runs_of(client, one)
     elsewhere = settings.model_copy(update={"home": settings.home.parent / "elsewhere"})
@@ -95,7 +96,7 @@ def test_each_step_may_be_run_again(frame: pd.DataFrame, settings: Settings) -> 
     repeated = finish(ready.training, CONTRACT, settings=settings)
     assert repeated.reused
     assert repeated.run_id == first.run_id
-    assert train(frame, CONTRACT, profile=TWO, base_dt=DAY, settings=settings).run_id == first.run_id
+    assert train(frame, CONTRACT, Plan(profile=TWO, base_dt=DAY), settings=settings).run_id == first.run_id
 
 
 def test_a_killed_trial_leaves_nothing_that_counts(frame: pd.DataFrame, settings: Settings) -> None:

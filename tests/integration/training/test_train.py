@@ -29,6 +29,7 @@ from ctcd.settings import Settings
 from ctcd.training import runs
 from ctcd.training.fingerprint import FINGERPRINT
 from ctcd.training.grid import Profile, load_profile
+from ctcd.training.job import Plan
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import split_by_group
 from ctcd.training.summary import TrainingReport
@@ -69,7 +70,8 @@ def report(frame: pd.DataFrame, shared: Settings) -> TrainingReport:
 def run(frame: pd.DataFrame, settings: Settings, **changes: Any) -> TrainingReport:
     given = {"profile": SMOKE, "base_dt": BASE_DT, "seed": SEED, "threads": 2, **changes}
     settings = settings.model_copy(update={name: given.pop(name) for name in ("seed", "threads")})
-    return train(frame, CONTRACT, settings=settings, **given)
+    plan = Plan(profile=given.pop("profile"), base_dt=given.pop("base_dt"))
+    return train(frame, CONTRACT, plan, settings=settings, **given)
 
 
 def client_of(settings: Settings) -> tuple[MlflowClient, str]:
@@ -159,9 +161,9 @@ def test_trials_are_stopped_and_scored_on_the_validation_part(
     validation = split_by_group(frame, CONTRACT, seed=SEED).validation
     labels = validation[CONTRACT.label.name].to_list()
     reached = scores(labels, scorer_of(report, shared).probabilities(validation), CONTRACT.classes)
-    told = report.trials[report.best].validation
-    assert told.recall == pytest.approx(reached.recall)
-    assert (told.macro_f1, told.log_loss) == pytest.approx((reached.macro_f1, reached.log_loss))
+    reported = report.trials[report.best].validation
+    assert reported.recall == pytest.approx(reached.recall)
+    assert (reported.macro_f1, reported.log_loss) == pytest.approx((reached.macro_f1, reached.log_loss))
 
 
 def test_holdout_is_scored_with_the_logged_model(report: TrainingReport, shared: Settings, frame: pd.DataFrame) -> None:
@@ -255,14 +257,15 @@ def test_a_killed_training_can_be_run_again(frame: pd.DataFrame, settings: Setti
         from support.instance import CONTRACT, INSTANCE
         from ctcd.settings import Settings
         from ctcd.training.grid import load_profile
+        from ctcd.training.job import Plan
         from ctcd.training.train import train
 
         def die(task, done, total):
             if task == "trial 1 of 1" and done == 5:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        profile = load_profile("smoke", INSTANCE.training_profiles)
-        train(pd.read_parquet({str(tmp_path / "frame.parquet")!r}), CONTRACT, profile=profile, base_dt=date(2025, 8, 31),
+        plan = Plan(profile=load_profile("smoke", INSTANCE.training_profiles), base_dt=date(2025, 8, 31))
+        train(pd.read_parquet({str(tmp_path / "frame.parquet")!r}), CONTRACT, plan,
               settings=Settings(home={str(settings.home)!r}, seed={SEED}, threads=1), progress=die)
     """
     done = subprocess.run(  # noqa: S603 - the command is ours
@@ -334,11 +337,11 @@ def test_a_training_of_this_process_is_left_alone(settings: Settings) -> None:
 
 def test_progress_covers_trials_and_trees(frame: pd.DataFrame, settings: Settings) -> None:
     """Progress covers all trials, and all trees of each trial."""
-    told: list[tuple[str, int, int | None]] = []
-    run(frame, settings, profile=TWO, progress=lambda *step: told.append(step))
-    assert [step for step in told if step[0] == "trials"] == [("trials", 0, 2), ("trials", 1, 2), ("trials", 2, 2)]
+    reported: list[tuple[str, int, int | None]] = []
+    run(frame, settings, profile=TWO, progress=lambda *step: reported.append(step))
+    assert [step for step in reported if step[0] == "trials"] == [("trials", 0, 2), ("trials", 1, 2), ("trials", 2, 2)]
     for name, total in (("trial 1 of 2", 2), ("trial 2 of 2", 40)):
-        steps = [done for task, done, of in told if task == name and of == total]
+        steps = [done for task, done, of in reported if task == name and of == total]
         assert steps == sorted(steps)
         assert steps[-1] == total
 

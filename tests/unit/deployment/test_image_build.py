@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[3]
 # Stands for Docker, which not every machine has: notes what it is told. tests/containers searches what it has built.
 DOCKER = f"""#!{sys.executable}
 import json, os, sys
-with open(__file__ + ".told", "a") as told:
-    print(json.dumps(sys.argv[1:]), file=told)
+with open(__file__ + ".told", "a") as calls:
+    print(json.dumps(sys.argv[1:]), file=calls)
 print({{"image": 1, "run": "{{}}"}}.get(sys.argv[1], ""))
 sys.exit(sys.argv[1] == os.environ.get("FAILS"))
 """
@@ -73,13 +73,13 @@ def test_no_secret_of_the_environment_reaches_a_build(
     for name, value in (marked | {"CTCD_HOME": str(tmp_path / "var"), "CTCD_CONTRACTS": str(FOLDER)}).items():
         monkeypatch.setenv(name, value)
     images.main(bento=bento)
-    told = [json.loads(line) for line in docker.with_name("docker.told").read_text().splitlines()]
-    builds = [each for each in told if each[0] == "build"]
+    reported = [json.loads(line) for line in docker.with_name("docker.told").read_text().splitlines()]
+    builds = [each for each in reported if each[0] == "build"]
     assert len(builds) == len(images.NAMES)
     given = [each.removeprefix("--build-arg=") for line in builds for each in line if each.startswith("--build-arg")]
     assert all(re.fullmatch("[A-Z_]+=.*", each) for each in given)
     assert not {each.partition("=")[0] for each in given} & set(marked)
-    assert in_texts(SECRETS, told=json.dumps(told)) == []
+    assert in_texts(SECRETS, reported=json.dumps(reported)) == []
     assert in_files(SECRETS, tmp_path) == []
 
 

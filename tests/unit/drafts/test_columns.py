@@ -70,7 +70,7 @@ def test_the_kind_of_each_column_is_found(found: dict[str, Found]) -> None:
         ("empty", "no value at all"),
         ("weight lb", "says the same as weight kg"),
         ("verdict", "100.0% of the labels alone"),
-        ("2nd reading", "values are no integer ('?'): ingest"),
+        ("2nd reading", "whose value is no integer ('?')"),
     ],
 )
 def test_what_looks_suspicious_is_noted(found: dict[str, Found], column: str, words: str) -> None:
@@ -273,7 +273,7 @@ def test_numbers_and_dates_of_persons_are_no_features_and_no_value_is_shown() ->
     )
     assert [each.role for each in found.values()] == [Role.PERSONAL] * 5 + [Role.FEATURE]
     assert all("looks personal" in each.notes[0] for each in found.values() if each.role is Role.PERSONAL)
-    assert found["width"].notes[0] == "1 values are no integer: ingest quarantines the rows"
+    assert found["width"].notes[0] == "ingest quarantines 1 row whose value is no integer"
     assert not any("SECRET" in note for each in found.values() for note in each.notes)
 
 
@@ -319,7 +319,7 @@ def test_a_text_that_stands_for_a_missing_number_is_named() -> None:
     assert found["often"].notes[0] == (
         "'NA' is 20.0% of the values, the others are of kind integer: if it means a missing value, empty those cells"
     )
-    assert found["seldom"].notes == ["20 values are no number ('?'): ingest quarantines the rows"]
+    assert found["seldom"].notes == ["ingest quarantines 20 rows whose value is no number ('?')"]
     assert found["words"].notes == []
 
 

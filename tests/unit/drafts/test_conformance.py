@@ -96,8 +96,8 @@ def test_a_defect_is_refused_by_its_rule(own: Instance, frame: pd.DataFrame, nam
     """Each rule refuses the estimator that breaks it, with what is wrong; only rules that include it do the same."""
     broken = checked(own, frame, f"model:{name}").broken
     assert broken.keys() == BROKEN[name].keys(), broken
-    for rule, told in BROKEN[name].items():
-        assert told in broken[rule]
+    for rule, reported in BROKEN[name].items():
+        assert reported in broken[rule]
 
 
 @pytest.mark.slow

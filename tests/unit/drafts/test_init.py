@@ -185,7 +185,7 @@ def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
     [
         (["--label", "nothing"], "there is no column 'nothing'"),
         (["--label", "weight kg"], "weight kg: has "),
-        (["--label", "site"], "site: has 1 distinct values; a label has 2 to 100 classes"),
+        (["--label", "site"], "site: has 1 distinct value; a label has 2 to 100 classes"),
         (
             ["--label", "Outcome", "--key", "2nd reading"],
             "2nd reading: has missing or malformed values, which a key may not have",
@@ -194,7 +194,7 @@ def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
         (["--label", "Outcome", "--key", "day", "--date", "day"], "day: cannot have two roles"),
         (
             ["--label", "Outcome", "--key", "part_count"],
-            "part_count: is not unique, as a key must be: 596 rows repeat one; --group may be what is meant",
+            "part_count: is not unique, as a key must be: it repeats in 596 rows; --group may be what is meant",
         ),
         (
             ["--label", "Outcome", "--name", "x" * 41],
@@ -458,7 +458,7 @@ def test_a_key_may_grow(step: int, maximum: int, tmp_path: Path, capfd: pytest.C
     contract = load_instance(folder).contract
     assert (contract.key.minimum, contract.key.maximum) == (0, maximum)
     assert f" 0 to {maximum} " in shown
-    for command in ("ctcd contract check", "make demo", f"make demo DATA={file}"):
+    for command in (".venv/bin/ctcd contract check", "make demo", f"make demo DATA={file}"):
         assert f"    CTCD_CONTRACTS='{folder}' {command}\n" in shown
 
 

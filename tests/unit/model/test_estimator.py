@@ -65,7 +65,7 @@ def test_an_estimator_of_the_instance_is_known_by_name_and_code(model: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [
         ("catbost", "there is no estimator 'catbost'"),
         ("os:system", "there is no estimator 'os:system'"),
@@ -75,13 +75,13 @@ def test_an_estimator_of_the_instance_is_known_by_name_and_code(model: Path) -> 
         ("model:Unfinished", "Unfinished lacks fit, load, predict_proba, save"),
     ],
 )
-def test_a_name_that_is_no_estimator_is_refused(model: Path, name: str, told: str) -> None:
+def test_a_name_that_is_no_estimator_is_refused(model: Path, name: str, reported: str) -> None:
     """One line says what is wrong, for a profile as well, where it names file and profile."""
-    with pytest.raises(UsageError, match=re.escape(told)):
+    with pytest.raises(UsageError, match=re.escape(reported)):
         find_estimator(name, code_digest(model))
     profiles = model.with_name("training.toml")
     profiles.write_text(f'[one]\ndescription = ""\nestimator = "{name}"\nfixed = {{}}\ngrid = {{}}\n')
-    with pytest.raises(UsageError, match=re.escape(told)) as refused:
+    with pytest.raises(UsageError, match=re.escape(reported)) as refused:
         load_profile("one", profiles)
     assert refused.value.where == f"{profiles} [one]"
 

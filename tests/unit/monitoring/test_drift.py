@@ -327,9 +327,9 @@ def test_each_model_is_compared_with_its_own_reference(store: Engine) -> None:
 def test_the_rows_that_are_read_are_reported_in_chunks(store: Engine) -> None:
     """With what they are, how many are done and how many there are to do."""
     log(store, later(400), noon())
-    told: list[tuple[object, ...]] = []
-    drift(store, chunk_rows=150, progress=lambda *given, **_: told.append(given))
-    assert told == [("predictions of version 7", done, 400) for done in (150, 300, 400)]
+    reported: list[tuple[object, ...]] = []
+    drift(store, chunk_rows=150, progress=lambda *given, **_: reported.append(given))
+    assert reported == [("predictions of version 7", done, 400) for done in (150, 300, 400)]
 
 
 def test_what_is_written_names_its_period_and_its_limit(store: Engine) -> None:

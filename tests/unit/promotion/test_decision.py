@@ -69,7 +69,7 @@ def test_a_model_whose_rows_the_api_refuses_is_refused() -> None:
     decision = decide(evaluation(refused=1, refusal="grade: String should match pattern"), None, KEEP)
     assert decision.status is Status.REFUSE
     [reason] = decision.reasons
-    assert "refuse 1 rows of the holdout, the first because of grade: String" in reason
+    assert "refuse 1 row of the holdout, the first because of grade: String" in reason
 
 
 def test_a_model_is_refused_if_the_api_was_not_asked() -> None:
@@ -152,7 +152,7 @@ def test_a_model_with_a_threshold_that_the_policy_no_longer_has_is_refused() -> 
     """What a model was trained to decide by is what the policy says, also if that is the most probable class."""
     decision = decide(evaluation(threshold_mismatches=3), None, KEEP)
     [reason] = decision.reasons
-    assert "3 rows were not decided for the most probable class: train again" in reason
+    assert "3 rows not decided for the most probable class: train again" in reason
 
 
 def test_drafts_are_allowed_outside_production() -> None:
@@ -610,10 +610,10 @@ def test_every_rule_shows_what_was_found_and_what_was_demanded() -> None:
     assert isinstance(point, float)
     assert 0 < lower < point
     assert margin == -0.02
-    told = {rule.name: rule.explanation for rule in decision.rules}
-    assert told["rows compared"].startswith("12 left out")
-    assert "is above the champion's" in told["macro f1 compared with the champion"]
-    worst = told[f"accuracy lost in the worst {COLUMNS[0]}, against the champion"]
+    reported = {rule.name: rule.explanation for rule in decision.rules}
+    assert reported["rows compared"].startswith("12 left out")
+    assert "is above the champion's" in reported["macro f1 compared with the champion"]
+    worst = reported[f"accuracy lost in the worst {COLUMNS[0]}, against the champion"]
     assert any(f"{name}, 294 rows" in worst for name in ("left", "right"))
     assert (decision.candidate_run, decision.champion, decision.champion_run) == ("run-a", "b", "run-b")
 

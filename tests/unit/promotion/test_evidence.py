@@ -548,7 +548,7 @@ def test_rows_without_a_date_are_in_no_month() -> None:
     rows.iloc[:7, 0] = pd.NaT
     found = evidence_of(candidate(), None, holdout=rows)
     assert [each.rows for each in found.months] == [200, 200, 193]
-    assert found.undated == "7 rows are of a release that kept no dates"
+    assert found.undated == "7 rows of a release that kept no dates"
 
 
 def test_a_decision_of_before_there_were_months_has_a_page(files: dict[str, str]) -> None:

@@ -123,8 +123,8 @@ def test_all_rows_that_break_the_contract_are_rejected_at_once(
         batch.score_file(source, tmp_path / "out.csv")
     message = str(refusal.value)
     assert "4 of 250 rows break the contract: power is below 1 (2 rows, first in line 222, 223)" in message
-    assert "hours is not a number (1 rows, first in line 5)" in message
-    assert "hours is missing (1 rows, first in line 122)" in message
+    assert "hours is not a number (1 row, first in line 5)" in message
+    assert "hours is missing (1 row, first in line 122)" in message
     assert str(tmp_path / "out.csv.rejected.csv") in message
     assert {path.name for path in tmp_path.iterdir()} == {source.name, "out.csv.rejected.csv"}
     rejected = pd.read_csv(tmp_path / "out.csv.rejected.csv", dtype=str, keep_default_na=False)
@@ -170,8 +170,8 @@ def test_keys_that_a_spreadsheet_has_rounded_are_rejected(batch: BatchScorer, so
     edited(source, (9, key, "2.6E+03"), (11, key, "2600.5"), (12, key, "2600.0"))
     with pytest.raises(DataRefused) as refusal:
         batch.score_file(source, tmp_path / "out.csv")
-    assert f"{key} is written with an exponent (1 rows, first in line 11)" in str(refusal.value)
-    assert f"{key} is not a whole number (1 rows, first in line 13)" in str(refusal.value)
+    assert f"{key} is written with an exponent (1 row, first in line 11)" in str(refusal.value)
+    assert f"{key} is not a whole number (1 row, first in line 13)" in str(refusal.value)
     assert {path.name for path in tmp_path.iterdir()} == {source.name, "out.csv.rejected.csv"}
 
 
@@ -245,14 +245,16 @@ def test_the_source_is_never_overwritten(batch: BatchScorer, source: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [("", "header"), ("a,b\n1,2\n", "missing columns"), ("HEADER\n", "no rows"), ("HEADER\n1,2\n", "fields")],
 )
-def test_a_file_that_holds_no_such_rows_is_refused(batch: BatchScorer, tmp_path: Path, text: str, told: str) -> None:
+def test_a_file_that_holds_no_such_rows_is_refused(
+    batch: BatchScorer, tmp_path: Path, text: str, reported: str
+) -> None:
     """An empty file, other columns, no rows and a short row each give their own error."""
     header = ",".join(names(CONTRACT.model_inputs))
     (tmp_path / "in.csv").write_text(text.replace("HEADER", header))
-    with pytest.raises(CtcdError, match=told):
+    with pytest.raises(CtcdError, match=reported):
         batch.score_file(tmp_path / "in.csv", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 

@@ -131,8 +131,8 @@ def test_every_difference_is_reported(store: Engine, changed: dict[str, Any], fi
 
 def test_a_difference_says_what_was_told_and_what_is_computed(store: Engine) -> None:
     """A class that was not told has no logged value."""
-    told = {name: value for name, value in TOLD.items() if name != FIRST}
-    append(store, CONTRACT, [answered(3, probabilities=told)])
+    reported = {name: value for name, value in TOLD.items() if name != FIRST}
+    append(store, CONTRACT, [answered(3, probabilities=reported)])
     assert replayed(store).differences == (
         Difference(
             request_id=f"{3:036d}",
@@ -199,7 +199,7 @@ def test_many_requests_are_chosen(store: Engine) -> None:
     batch = [f"{UUID(uuids[0]).hex}{number:04d}" for number in range(3)]
     append(store, CONTRACT, [answered(number, request_id=each) for number, each in enumerate([*batch, *uuids[1:]])])
     assert replayed(store, requests=[*uuids, *reversed(uuids), batch[1]]).answers == 1_102
-    with pytest.raises(NotFound, match=r"of 1101 request ids it does not have 1, such as 'x'"):
+    with pytest.raises(NotFound, match=r"request ids that it does not have: 1 of 1101, such as 'x'"):
         replayed(store, requests=[*uuids, "x"])
 
 
@@ -211,7 +211,7 @@ def test_a_part_of_an_id_chooses_nothing(store: Engine, given: str) -> None:
     ids = build_tables(CONTRACT).predictions.c.request_id
     with store.connect() as connection:  # as for `ctcd lookup`
         assert list(connection.scalars(select(ids).where(of_requests(CONTRACT, [given])))) == []
-    with pytest.raises(NotFound, match="of 2 request ids it does not have 1"):
+    with pytest.raises(NotFound, match="request ids that it does not have: 1 of 2"):
         replayed(store, requests=["a1234", given])
 
 
@@ -245,7 +245,7 @@ def test_requests_a_period_or_a_sample_are_chosen(store: Engine) -> None:
         connection.execute(table.update().values(confidence=0.5))
     drawn = [[each.request_id for each in replayed(store, sample=7, seed=seed).differences] for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
-    with pytest.raises(NotFound, match=r"of 2 request ids it does not have 1, such as 'x'"):
+    with pytest.raises(NotFound, match=r"request ids that it does not have: 1 of 2, such as 'x'"):
         replayed(store, requests=[BATCH, "x"])
     with pytest.raises(NotFound, match="no such answer"):
         replayed(store, begin=BEGAN + timedelta(days=1))

@@ -423,7 +423,7 @@ def test_the_poller_fetches_deleted_files_again(model_folder: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "reported"),
     [
         (RuntimeError("password=hunter2"), "RuntimeError at "),
         (ModuleNotFoundError("no", name="mlflow"), "the package mlflow is not installed"),
@@ -431,7 +431,7 @@ def test_the_poller_fetches_deleted_files_again(model_folder: Path, tmp_path: Pa
     ],
 )
 def test_the_poller_survives_an_unreachable_registry(
-    model_folder: Path, tmp_path: Path, fault: Exception, told: str
+    model_folder: Path, tmp_path: Path, fault: Exception, reported: str
 ) -> None:
     """The failure is written down, the champion known so far stays, and it goes on when the registry is back."""
     registry, opened, stop = FakeRegistry(model_folder), Event(), Event()
@@ -444,7 +444,7 @@ def test_the_poller_survives_an_unreachable_registry(
     poller = RegistryPoller(open_registry=open_registry, home=tmp_path, seconds=0.01)
     thread = Thread(target=poller.run, args=(stop,))
     thread.start()
-    wait(lambda: Champion.load(tmp_path).error.startswith(told))
+    wait(lambda: Champion.load(tmp_path).error.startswith(reported))
     opened.set()
     wait(lambda: Champion.load(tmp_path).version == "7")
     registry.fails = True

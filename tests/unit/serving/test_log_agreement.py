@@ -63,11 +63,11 @@ def ask(client: TestClient, path: str, data: Any) -> list[Told]:
     return [Told(row, each, version, sent, received, took) for row, each in zip(rows, answers, strict=True)]
 
 
-def assert_logged(told: Sequence[Told], log: Sequence[Mapping[str, Any]]) -> None:
+def assert_logged(reported: Sequence[Told], log: Sequence[Mapping[str, Any]]) -> None:
     """Compare every field of the log with what clients were told; nothing else is logged."""
     by_id = {row["request_id"]: row for row in log}
-    assert len(by_id) == len(log) == len(told)
-    for each in told:
+    assert len(by_id) == len(log) == len(reported)
+    for each in reported:
         row = by_id[each.answer["request_id"]]
         assert set(row) == COLUMNS
         given = PAYLOAD.row.model_validate(each.row).__dict__
@@ -93,24 +93,24 @@ def rows(first: int, count: int) -> list[dict[str, Any]]:
     return made
 
 
-def assert_told_apart(told: Sequence[Told], scorer: Scorer) -> None:
+def assert_told_apart(reported: Sequence[Told], scorer: Scorer) -> None:
     """Make sure that a mix-up would show: rows differ in class, and almost all neighbours in confidence."""
-    assert {each.answer["predict"] for each in told} == set(scorer.classes)
-    confidences = [each.answer["confidence"] for each in told]
-    assert len(set(confidences)) > 0.5 * len(told)
+    assert {each.answer["predict"] for each in reported} == set(scorer.classes)
+    confidences = [each.answer["confidence"] for each in reported]
+    assert len(set(confidences)) > 0.5 * len(reported)
     assert any(round(each, 6) != each for each in confidences)
-    assert sum(one != other for one, other in pairwise(confidences)) > 0.9 * (len(told) - 1)
+    assert sum(one != other for one, other in pairwise(confidences)) > 0.9 * (len(reported) - 1)
 
 
 @pytest.mark.slow
 def test_every_field_of_the_log_is_what_the_client_was_told(settings: Settings, scorer: Scorer) -> None:
     """On both routes, for one row and for several chunks of rows."""
     with served(settings.model_copy(update={"served_by": SERVED_BY})) as client:
-        told = [each for row in rows(0, 40) for each in ask(client, "/predict", row)]
-        told += ask(client, "/predict_batch", rows(100, 2 * PIECE_ROWS + 3))
-        told += ask(client, "/predict_batch", rows(5_000, 1))
-    assert_told_apart(told, scorer)
-    assert_logged(told, logged(settings.store_url))
+        reported = [each for row in rows(0, 40) for each in ask(client, "/predict", row)]
+        reported += ask(client, "/predict_batch", rows(100, 2 * PIECE_ROWS + 3))
+        reported += ask(client, "/predict_batch", rows(5_000, 1))
+    assert_told_apart(reported, scorer)
+    assert_logged(reported, logged(settings.store_url))
 
 
 @contextmanager
@@ -142,11 +142,11 @@ def test_a_known_delay_is_in_every_record_of_a_duration(settings: Settings, caps
         # The rows of a chunk have waited for the chunks before it.
         assert (index // PIECE_ROWS + 1) * DELAY * 1_000 <= log[each.answer["request_id"]] <= each.took
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"event":"request"' in line]
-    for route, told, chunks in (("/predict", single, 1), ("/predict_batch", batch, 3)):
+    for route, reported, chunks in (("/predict", single, 1), ("/predict_batch", batch, 3)):
         [line] = [line for line in lines if line["route"] == route]
-        assert chunks * DELAY * 1_000 <= line["elapsed_ms"] <= told[0].took
+        assert chunks * DELAY * 1_000 <= line["elapsed_ms"] <= reported[0].took
         assert line["model_version"] == INFO.version
-        assert line.get("rows", 1) == len(told)
+        assert line.get("rows", 1) == len(reported)
         [seconds] = [
             float(text.rpartition(" ")[2])
             for text in page.splitlines()
@@ -154,4 +154,4 @@ def test_a_known_delay_is_in_every_record_of_a_duration(settings: Settings, caps
                 f'ctcd_request_seconds_sum{{model="machine_condition",route="{route}",variant="champion"}}'
             )
         ]
-        assert chunks * DELAY <= seconds <= told[0].took / 1_000
+        assert chunks * DELAY <= seconds <= reported[0].took / 1_000

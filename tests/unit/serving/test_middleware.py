@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ctcd.serving.http import problems
 from ctcd.serving.http.api_keys import Guard
-from ctcd.serving.http.middleware import Envelope, Journal
+from ctcd.serving.http.middleware import RequestMiddleware, RequestRecorder
 from ctcd.serving.logs import RequestLog
 from ctcd.serving.metrics import Metrics
 from ctcd.settings import Settings
@@ -34,12 +34,12 @@ def exchange(answer: Response | Exception, path: str = "/predict") -> tuple[list
 
     async def run() -> None:
         log = RequestLog(lambda: stream, enabled=True)
-        envelope = Envelope(
+        middleware = RequestMiddleware(
             app,
             guard=Guard(Settings()),
-            journal=Journal(Metrics(), log, lambda: "7"),
+            recorder=RequestRecorder(Metrics(), log, lambda: "7"),
         )
-        await envelope({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)
+        await middleware({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)
         log.flush()
 
     asyncio.run(run())

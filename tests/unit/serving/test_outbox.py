@@ -438,7 +438,7 @@ def test_a_file_of_a_newer_version_is_moved_aside_and_its_records_are_taken_over
     assert (
         "1.outbox: not an outbox of predictions: it has format 99, and this version of ctcd reads up to 1; what" in said
     )
-    assert said.endswith("is kept as 1-1.unreadable, and the 4 records of it that can be read are taken over")
+    assert said.endswith("is kept as 1-1.unreadable; records of it that can be read are taken over: 4")
 
 
 def test_records_without_a_number_of_predictions_are_of_one_each(tmp_path: Path) -> None:

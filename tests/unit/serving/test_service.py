@@ -186,8 +186,8 @@ def test_only_cheap_middleware_surrounds_a_request(settings: Settings) -> None:
             assert ask(client, EXAMPLE).machine == EXAMPLE["machine"]
             stacks[tracing] = [getattr(each.cls, "__name__", "") for each in client.app.user_middleware]  # type: ignore[attr-defined] # it is a Starlette app
     assert stacks == {
-        False: ["Envelope", "ContextMiddleware"],
-        True: ["OpenTelemetryMiddleware", "Envelope", "ContextMiddleware"],
+        False: ["RequestMiddleware", "ContextMiddleware"],
+        True: ["OpenTelemetryMiddleware", "RequestMiddleware", "ContextMiddleware"],
     }
 
 

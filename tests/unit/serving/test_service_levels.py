@@ -106,18 +106,18 @@ def test_a_regression_is_noticed_beyond_its_slack() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("[", "not TOML"),
         ("[shapes]", "baseline: Field required"),
         ("[baseline]\nmax_slowdown = 0.5\nslack_ms = 5.0\n[shapes.x]\ndescription = 'x'", "shapes.x.limits"),
     ],
 )
-def test_incomplete_service_levels_are_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_incomplete_service_levels_are_refused(tmp_path: Path, text: str, reported: str) -> None:
     """No value has a default that could be forgotten."""
     path = tmp_path / "service.toml"
     path.write_text(text)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=reported):
         load_service_levels(path)
 
 

@@ -761,7 +761,7 @@ def test_the_log_says_what_failed_and_no_value_of_a_row(outbox: Outbox, store: E
     assert said == [f"error: dead-lettered 0 unreadable or too large, and 1 that the store refuses, in {outbox.path}"]
     poison.clear()
     shipper._retry_dead_letters()
-    assert said[1:] == ["info: the store has accepted 1 dead letters"]
+    assert said[1:] == ["info: the store has accepted 1 dead letter"]
     outbox.append([body(number) for number in range(4, 6)])
     poison |= {"request-4", "request-5"}
     with pytest.raises(RuntimeError):

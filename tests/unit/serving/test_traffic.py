@@ -574,7 +574,7 @@ def test_a_row_that_the_challenger_cannot_score_makes_no_other_one_an_error(bad:
 
 def test_the_longest_wait_for_a_challenger_is_in_proportion_to_its_rows() -> None:
     """A piece of a large batch takes longer than the few rows that wait together, and is no error for it."""
-    with patch("ctcd.serving.traffic.Aside.run") as run:
+    with patch("ctcd.serving.traffic.TimeoutRunner.run") as run:
         for rows in (1, 128, 512, 2_560):
             split(len).parts(range(rows * 2), str)  # type: ignore[arg-type] # a row is a number
     assert [call.args[1] for call in run.call_args_list] == [PATIENCE, PATIENCE, 4 * PATIENCE, 20 * PATIENCE]

@@ -48,10 +48,10 @@ def at(day: date) -> datetime:
 
 def ctcd_json(*arguments: str) -> Any:
     """Run a command in this process, as its user does; return its report."""
-    printed, told = StringIO(), StringIO()
-    with redirect_stdout(printed), redirect_stderr(told):
+    printed, reported = StringIO(), StringIO()
+    with redirect_stdout(printed), redirect_stderr(reported):
         code = run([*arguments, "--json"])
-    assert code == 0, told.getvalue()
+    assert code == 0, reported.getvalue()
     return json.loads(printed.getvalue())
 
 

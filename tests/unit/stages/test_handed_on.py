@@ -27,10 +27,14 @@ from ctcd.scoring.replay import Chosen
 from ctcd.settings import Settings
 from ctcd.stages import audit, data, deployment, promotion, scoring, site, training
 from ctcd.training.grid import load_profile
+from ctcd.training.job import Plan
 
 DAY, TODAY = date(2025, 8, 31), date(2025, 9, 2)
 PROGRESS = object()
-STORE, FRAME, THRESHOLD, QUARANTINED, SOURCES = object(), object(), object(), (object(),), (object(),)
+STORE, FRAME = object(), object()
+THRESHOLD: Any = object()
+QUARANTINED: Any = (object(),)
+SOURCES: Any = (object(),)
 SETTINGS = Settings(
     contracts=INSTANCE.folder,
     ingest_chunk_rows=123,
@@ -70,11 +74,13 @@ JUDGED = {
 }
 TRAINED = {
     "frame": FRAME,
-    "profile": load_profile("fast", INSTANCE.training_profiles),
-    "base_dt": DAY,
-    "threshold": THRESHOLD,
-    "quarantined": QUARANTINED,
-    "sources": SOURCES,
+    "plan": Plan(
+        profile=load_profile("fast", INSTANCE.training_profiles),
+        base_dt=DAY,
+        threshold=THRESHOLD,
+        quarantined=QUARANTINED,
+        sources=SOURCES,
+    ),
 }
 MONITORED = {
     "engine": STORE,

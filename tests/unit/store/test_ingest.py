@@ -320,9 +320,9 @@ def test_too_many_bad_rows_leave_nothing(store: Engine, tmp_path: Path) -> None:
         load(store, folder, chunk_rows=10)
     assert str(caught.value) == (
         f"{folder / f'{CONTRACT.labels_table}.csv'}: 3 of 101 rows (2.97%) break the contract, which allows 2.00%: "
-        "day is not a calendar date (1 rows, first in line 100); "
-        "condition is not one of failing, worn, sound (1 rows, first in line 101); "
-        "duplicate key (1 rows, first in line 102) "
+        "day is not a calendar date (1 row, first in line 100); "
+        "condition is not one of failing, worn, sound (1 row, first in line 101); "
+        "duplicate key (1 row, first in line 102) "
         "(nothing was written; correct the rows, or the contract's max_quarantine_share)"
     )
     assert everything(store) == before

@@ -96,7 +96,7 @@ def test_nothing_is_deleted_that_the_warehouse_lacks(tmp_path: Path) -> None:
     times = [datetime(2025, 3, day, 12, tzinfo=UTC) for day in (1, 1, 2)]
     settings = logged_in(tmp_path, *times).model_copy(update={"warehouse": str(tmp_path / "warehouse")})
     scoring.export(settings, date(2025, 3, 2), days=1)
-    with pytest.raises(UsageError, match=r"1 predictions of 2025-03-02 are not in the warehouse"):
+    with pytest.raises(UsageError, match=r"not in the warehouse: 1 prediction of 2025-03-02"):
         scoring.retain(settings)
     scoring.export(settings, date(2025, 3, 3), days=1)
     assert scoring.retain(settings).deleted == 3

@@ -225,12 +225,12 @@ def test_nothing_is_required_again_of_a_day_that_is_in_the_folder_as_a_whole(fil
     """Days before a time have to be there with all of their predictions; one that has come since is missed."""
     end = datetime.combine(date(2025, 9, 1), time(), ZONE)
     export(filled, tmp_path, DAYS[1:])
-    with pytest.raises(UsageError, match="3 predictions of 2025-08-30 are not in the warehouse"):
+    with pytest.raises(UsageError, match="not in the warehouse: 3 predictions of 2025-08-30"):
         require_exported(filled, CONTRACT, end, str(tmp_path), zone=ZONE)
     export(filled, tmp_path)
     require_exported(filled, CONTRACT, end, str(tmp_path), zone=ZONE)
     log(filled, 9, MIDNIGHT)
-    with pytest.raises(UsageError, match="2 predictions of 2025-08-31 are not in the warehouse"):
+    with pytest.raises(UsageError, match="not in the warehouse: 2 predictions of 2025-08-31"):
         require_exported(filled, CONTRACT, end, str(tmp_path), zone=ZONE)
 
 

@@ -77,10 +77,10 @@ def test_fit_ends_early(split: Split) -> None:
         rsm=1.0,
         one_hot_max_size=16,
     )
-    told: list[int] = []
-    model, trial = fitted(encoded(split), params, on_round=told.append)
+    reported: list[int] = []
+    model, trial = fitted(encoded(split), params, on_round=reported.append)
     assert trial.iterations == model.rounds < 200
-    assert told == list(range(1, trial.iterations + params.early_stopping_rounds + 1))
+    assert reported == list(range(1, trial.iterations + params.early_stopping_rounds + 1))
     assert trial.seconds > 0
     assert trial.params == params.to_dict()
 

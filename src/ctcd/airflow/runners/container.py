@@ -1,8 +1,8 @@
 """Runs a command in a container, through the hook of Airflow's Docker provider.
 
 Not through its `DockerOperator` (4.6): that cannot make the root file system read-only, drop capabilities, forbid new
-privileges or run an init process; it mixes standard output with standard error, and hides the exit code in the text of an
-exception.
+privileges or run an init process; it mixes standard output with standard error, and hides the exit code in the text of
+an exception.
 """
 
 import codecs

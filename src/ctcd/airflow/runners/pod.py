@@ -1,8 +1,8 @@
 """Runs a command in a pod, through the operator of Airflow's Kubernetes provider.
 
-Two things are ours. The settings go into a secret that belongs to the pod: the operator takes the values of variables only
-as part of the pod's specification. And the report is read from the pod's log: the operator's way, a second container that it
-reads a file from, needs another image and the right to run commands in pods.
+Two things are ours. The settings go into a secret that belongs to the pod: the operator takes the values of variables
+only as part of the pod's specification. And the report is read from the pod's log: the operator's way, a second
+container that it reads a file from, needs another image and the right to run commands in pods.
 """
 
 import json

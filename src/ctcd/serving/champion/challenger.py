@@ -30,7 +30,7 @@ class Running:
 
 
 class ChallengerFollower:
-    """A thread that loads the challenger that the poller has fetched; separate from that of the champion, to not delay it.
+    """A thread that loads the challenger that the poller has fetched; a separate one, so as not to delay the champion.
 
     Args:
         home: folder of the models and of the state file.

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ctcd.serving.champion.poller")
 
 MAX_PAUSE = 5.0
-"""Maximum pause between two polls, seconds, while the registry is unreachable, and where there may be a challenger, which
-has to be known and loaded within `LEAD_SECONDS`."""
+"""Maximum pause between two polls, seconds, while the registry is unreachable, and where there may be a challenger,
+which has to be known and loaded within `LEAD_SECONDS`."""
 STOP_SECONDS = 3.0
 """Timeout for a poll or download in progress when the process is stopped."""
 

@@ -70,8 +70,8 @@ class Guard:
                 hint="set one or more, separated by commas: openssl rand -hex 32",
             )
 
-    def asks(self, path: str) -> bool:
-        """Return whether a path needs a key."""
+    def requires_key(self, path: str) -> bool:
+        """Return whether a path requires a key."""
         return bool(self._keys[access(path)])
 
     def check(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:

@@ -12,7 +12,7 @@ import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from ctcd.serving.http import problems
-from ctcd.serving.http.middleware import TRACE, Journal, Trace
+from ctcd.serving.http.middleware import TRACE, RequestRecorder, Trace
 from ctcd.serving.http.problems import Problem
 from ctcd.settings import Settings
 
@@ -22,11 +22,11 @@ DESCRIPTORS = 128
 """File descriptors that are not for connections: log, outbox, store, models."""
 
 
-class Gate:
-    """Counts the connections of a worker, whose number `opened` is called with, and says which are too many."""
+class ConnectionLimiter:
+    """Limits the connections of a worker: admits or refuses each, and calls `opened` with their number."""
 
-    def __init__(self, settings: Settings, journal: Journal, opened: Callable[[int], None]) -> None:
-        self.journal = journal
+    def __init__(self, settings: Settings, recorder: RequestRecorder, opened: Callable[[int], None]) -> None:
+        self.recorder = recorder
         self.seconds = settings.header_seconds
         self.most = min(settings.max_connections, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - DESCRIPTORS, 2))
         # One address never takes all of them.
@@ -34,7 +34,7 @@ class Gate:
         self._opened = opened
         self._of: Counter[str] = Counter()
 
-    def enter(self, address: str) -> Problem | None:
+    def admit(self, address: str) -> Problem | None:
         """Count a connection; return why it is refused, or None."""
         self._of[address] += 1
         self._opened(self._of.total())
@@ -44,7 +44,7 @@ class Gate:
             return problems.unavailable("too many connections; try again later")
         return None
 
-    def leave(self, address: str) -> None:
+    def release(self, address: str) -> None:
         """Count a connection that has ended."""
         self._of[address] -= 1
         if not self._of[address]:
@@ -58,12 +58,12 @@ class Connection(HttpToolsProtocol):
     - A connection has some seconds for the head of its first request, and for that of another one once it has begun. A
       client that does not read its answer for as long is cut off.
     - Too many connections, a head that is late or too large, and what is not HTTP are answered like all other refusals.
-    - An offer to upgrade (`Upgrade: h2c`, as Java's client sends) is ignored, as RFC 9110 allows. The parser stops at one
-      and takes the body for another protocol (https://github.com/Kludex/uvicorn/issues/2722), so it starts anew with a
-      head without the offer.
+    - An offer to upgrade (`Upgrade: h2c`, as Java's client sends) is ignored, as RFC 9110 allows. The parser stops at
+      one and takes the body for another protocol (https://github.com/Kludex/uvicorn/issues/2722), so it starts anew
+      with a head without the offer.
     """
 
-    gate: ClassVar[Gate]
+    limiter: ClassVar[ConnectionLimiter]
     """Set by `install`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
@@ -76,11 +76,11 @@ class Connection(HttpToolsProtocol):
         self._head = 0
         client: tuple[str, int] | None = self.client
         self._address = client[0] if client else ""
-        refused = self.gate.enter(self._address)
+        refused = self.limiter.admit(self._address)
         if refused is not None:
             self._refuse(refused)
         else:
-            self._timer = self.loop.call_later(self.gate.seconds, self._late)
+            self._timer = self.loop.call_later(self.limiter.seconds, self._late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -88,7 +88,7 @@ class Connection(HttpToolsProtocol):
         self._stop_timer()
         self.resume_writing()
         self._unset_keepalive_if_required()
-        self.gate.leave(self._address)
+        self.limiter.release(self._address)
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, and set the time limit for what has not."""
@@ -114,7 +114,7 @@ class Connection(HttpToolsProtocol):
             )
             return
         if self._timer is None:
-            self._timer = self.loop.call_later(self.gate.seconds, self._late)
+            self._timer = self.loop.call_later(self.limiter.seconds, self._late)
         if in_head and self._in_head:
             self._head += len(data)
             if self._head > HEAD_BYTES:
@@ -178,13 +178,13 @@ class Connection(HttpToolsProtocol):
             return
         trace = Trace()
         if not self._busy():
-            self.gate.journal.note("", "", problem.status, trace)
+            self.limiter.recorder.record("", "", problem.status, trace)
         elif self.cycle.response_started or self.pipeline:
             self.transport.close()  # nothing may be said within another answer
             return
         else:  # its body cannot be parsed; it is noted by the middleware
             trace = cast("dict[str, Any]", self.cycle.scope).get(TRACE, trace)
-        headers, body = self.gate.journal.answer(problem, trace)
+        headers, body = self.limiter.recorder.problem(problem, trace)
         head = [STATUS_LINE[problem.status], *(b"%s: %s\r\n" % header for header in headers)]
         self.transport.write(b"".join([*head, b"connection: close\r\n\r\n", body]))
         self.transport.close()
@@ -211,9 +211,9 @@ class Connection(HttpToolsProtocol):
         if before is not None and left >= before:
             self.transport.abort()
             return
-        self._unread = self.loop.call_later(self.gate.seconds, self._watch_reader, left)
+        self._unread = self.loop.call_later(self.limiter.seconds, self._watch_reader, left)
 
 
-def install(gate: Gate) -> None:
+def install(limiter: ConnectionLimiter) -> None:
     """Let uvicorn use `Connection` in this process; BentoML has no setting for it."""
-    uvicorn.config.HTTP_PROTOCOLS["auto"] = type("GatedConnection", (Connection,), {"gate": gate})  # type: ignore[assignment] # uvicorn imports a name, and takes a class as it is
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = type("LimitedConnection", (Connection,), {"limiter": limiter})  # type: ignore[assignment] # uvicorn imports a name, and takes a class as it is

@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,41 @@ BATCHES = 4
 """Batch requests in progress per worker: this and the size of a body bound the memory that they need."""
 
 
+def _handler(
+    method: Callable[["Handlers", Request, Trace], Awaitable[Response]],
+) -> Callable[["Handlers", Request], Awaitable[Response]]:
+    """Turn a method that gets the trace of its request into a handler, which answers errors as problem details."""
+
+    @wraps(method)
+    async def handle(self: "Handlers", request: Request) -> Response:
+        trace: Trace = request.scope[TRACE]
+        try:
+            return await method(self, request, trace)
+        except ValidationError as error:
+            problem = self._invalid_row(error)
+        except NotJson as error:
+            problem = problems.not_json(str(error))
+        except Invalid as error:
+            problem = problems.invalid_body(error.errors, self._known, complete=error.complete)
+        except QueueFull as error:
+            logger.warning("%s", error)
+            problem = problems.unavailable("requests are not accepted or answered now; try again later")
+        except OutboxFull:
+            problem = problems.unavailable("the prediction cannot be logged now, so it is not given; try again later")
+        except TimeoutError:
+            problem = Problem(HTTPStatus.GATEWAY_TIMEOUT, "the prediction took too long; try again")
+        except Problem as error:
+            problem = error
+        except Exception:
+            # Caught here, because BentoML would log the text of the error, which may contain values of the request.
+            logger.exception("a prediction failed unexpectedly")
+            problem = problems.of_status(HTTPStatus.INTERNAL_SERVER_ERROR)
+        trace.broken = [item.field for item in problem.errors]
+        return Response(problem.body(), problem.status, problem.headers, problems.MEDIA_TYPE)
+
+    return handle
+
+
 class Handlers:
     """Answers requests with the model, outbox and state of a runtime; `keyed` is whether a prediction needs an API key."""
 
@@ -79,71 +115,15 @@ class Handlers:
         handler: Handler = getattr(self, route.name)
         return handler
 
-    async def predict(self, request: Request) -> Response:
-        """Score one row; the answer is sent once it is logged on disk."""
-        return await self._answer(request, self._predict)
-
-    async def predict_batch(self, request: Request) -> Response:
-        """Score many rows; the answer is sent once all of it is logged on disk."""
-        return await self._answer(request, self._predict_batch)
-
-    async def request_predictions(self, request: Request) -> Response:
-        """Accept many rows to be scored later; the answer is sent once they are on disk."""
-        return await self._answer(request, self._request_predictions)
-
-    async def requested_predictions(self, request: Request) -> Response:
-        """Return the predictions that were requested, or that they are pending."""
-        return await self._answer(request, self._requested_predictions)
-
-    async def request_file(self, request: Request) -> Response:
-        """Accept a file of rows to be scored later; the answer is sent once it is on disk."""
-        return await self._answer(request, self._request_file)
-
-    async def requested_file(self, request: Request) -> Response:
-        """Return how far a file is."""
-        return await self._answer(request, self._requested_file)
-
-    async def result_of_file(self, request: Request) -> Response:
-        """Return the predictions of a file, or that they are pending."""
-        return await self._answer(request, self._download("result"))
-
-    async def rejected_of_file(self, request: Request) -> Response:
-        """Return the rows of a file that violate the contract, or that they are pending."""
-        return await self._answer(request, self._download("rejected"))
-
-    async def _answer(self, request: Request, answer: Callable[[Request, Trace], Awaitable[Response]]) -> Response:
-        trace: Trace = request.scope[TRACE]
-        try:
-            return await answer(request, trace)
-        except ValidationError as error:
-            problem = self._invalid_row(error)
-        except NotJson as error:
-            problem = problems.not_json(str(error))
-        except Invalid as error:
-            problem = problems.invalid_body(error.errors, self._known, complete=error.complete)
-        except QueueFull as error:
-            logger.warning("%s", error)
-            problem = problems.unavailable("requests are not accepted or answered now; try again later")
-        except OutboxFull:
-            problem = problems.unavailable("the prediction cannot be logged now, so it is not given; try again later")
-        except TimeoutError:
-            problem = Problem(HTTPStatus.GATEWAY_TIMEOUT, "the prediction took too long; try again")
-        except Problem as error:
-            problem = error
-        except Exception:
-            # Caught here, because BentoML would log the text of the error, which may contain values of the request.
-            logger.exception("a prediction failed unexpectedly")
-            problem = problems.of_status(HTTPStatus.INTERNAL_SERVER_ERROR)
-        trace.broken = [item.field for item in problem.errors]
-        return Response(problem.body(), problem.status, problem.headers, problems.MEDIA_TYPE)
-
     def _invalid_row(self, error: ValidationError) -> Problem:
         found = error.errors(include_url=False, include_context=False)
         if found[0]["type"] == "json_invalid":
             return problems.not_json(found[0]["msg"].removeprefix("Invalid JSON: "))
         return problems.invalid_body(found, self._known)
 
-    async def _predict(self, request: Request, trace: Trace) -> Response:
+    @_handler
+    async def predict(self, request: Request, trace: Trace) -> Response:
+        """Score one row; the answer is sent once it is logged on disk."""
         body = await self._body(request, self._limits.request_max_bytes)
         require_one_row(body, len(self._known))
         row = self._read(self._validate(body).data)
@@ -171,14 +151,13 @@ class Handlers:
         finally:
             self._running[what] -= 1
 
-    async def _predict_batch(self, request: Request, trace: Trace) -> Response:
+    @_handler
+    async def predict_batch(self, request: Request, trace: Trace) -> Response:
+        """Score many rows; the answer is sent once all of it is logged on disk."""
         with self._one_more("batches", BATCHES):
             body = await self._body(request, self._limits.batch_max_bytes)
             answer = await self.runtime.batches.predict(
-                body,
-                request_id=trace.request_id,
-                started=trace.started,
-                seconds=self._limits.request_seconds,
+                body, request_id=trace.request_id, started=trace.started, seconds=self._limits.request_seconds
             )
         trace.model_version, trace.rows = answer.model_version, answer.predictions.total()
         trace.variant = answer.variant
@@ -186,14 +165,18 @@ class Handlers:
             self._counters.predicted(prediction, version, variant, rows)
         return Response(answer.body, media_type=JSON)
 
-    async def _request_predictions(self, request: Request, trace: Trace) -> Response:
+    @_handler
+    async def request_predictions(self, request: Request, trace: Trace) -> Response:
+        """Accept many rows to be scored later; the answer is sent once they are on disk."""
         with self._one_more("batches", BATCHES):
             body = await self._body(request, self._limits.batch_max_bytes)
             trace.rows = await self.runtime.batches.check(body, seconds=self._limits.request_seconds)
             await asyncio.to_thread(self._answering.add, trace.request_id, body)
         return _accepted(trace.request_id)
 
-    async def _requested_predictions(self, request: Request, trace: Trace) -> Response:
+    @_handler
+    async def requested_predictions(self, request: Request, trace: Trace) -> Response:
+        """Return the predictions that were requested, or that they are pending."""
         request_id = request.path_params["request_id"]
         result = await asyncio.to_thread(self._answering.queue.result, request_id)
         if result is None:
@@ -205,7 +188,9 @@ class Handlers:
             result.body, result.status, media_type=JSON if result.status == HTTPStatus.OK else problems.MEDIA_TYPE
         )
 
-    async def _request_file(self, request: Request, trace: Trace) -> Response:
+    @_handler
+    async def request_file(self, request: Request, trace: Trace) -> Response:
+        """Accept a file of rows to be scored later; the answer is sent once it is on disk."""
         suffix = FORMATS[_format_of(request.scope["headers"])]
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self._limits.upload_max_bytes:
@@ -236,25 +221,34 @@ class Handlers:
                         limit.reschedule(asyncio.get_running_loop().time() + self._limits.request_seconds)
                 await asyncio.to_thread(upload.write, bytes(waiting))
 
-    async def _requested_file(self, request: Request, trace: Trace) -> Response:
+    @_handler
+    async def requested_file(self, request: Request, trace: Trace) -> Response:
+        """Return how far a file is."""
         state = await self._state(request)
         trace.rows = state.rows
         return _state(state)
 
-    def _download(self, what: str) -> Callable[[Request, Trace], Awaitable[Response]]:
-        async def download(request: Request, _trace: Trace) -> Response:
-            state = await self._state(request)
-            if not state.done:
-                return _state(state)
-            paths = await asyncio.to_thread(self._files.results, state.request_id, what)
-            try:
-                size = sum(path.stat().st_size for path in paths)
-            except OSError as error:
-                raise _no_file() from error
-            headers = {"Content-Length": str(size), "Content-Disposition": f'attachment; filename="{what}.csv.gz"'}
-            return StreamingResponse(_content(paths), headers=headers, media_type=GZIP)
+    @_handler
+    async def result_of_file(self, request: Request, _trace: Trace) -> Response:
+        """Return the predictions of a file, or that they are pending."""
+        return await self._download(request, "result")
 
-        return download
+    @_handler
+    async def rejected_of_file(self, request: Request, _trace: Trace) -> Response:
+        """Return the rows of a file that violate the contract, or that they are pending."""
+        return await self._download(request, "rejected")
+
+    async def _download(self, request: Request, what: str) -> Response:
+        state = await self._state(request)
+        if not state.done:
+            return _state(state)
+        paths = await asyncio.to_thread(self._files.results, state.request_id, what)
+        try:
+            size = sum(path.stat().st_size for path in paths)
+        except OSError as error:
+            raise _no_file() from error
+        headers = {"Content-Length": str(size), "Content-Disposition": f'attachment; filename="{what}.csv.gz"'}
+        return StreamingResponse(_content(paths), headers=headers, media_type=GZIP)
 
     async def _state(self, request: Request) -> FileState:
         state = await asyncio.to_thread(self._files.state, request.path_params["request_id"])

@@ -49,13 +49,13 @@ class Trace:
         return time.perf_counter() - self.started
 
 
-class Journal:
-    """Notes every answered request in the metrics and the log, and marks every answer with a version of the model."""
+class RequestRecorder:
+    """Records every answered request in the metrics and the log, and makes the headers that every answer has."""
 
     def __init__(self, metrics: Metrics, log: RequestLog, version: Callable[[], str]) -> None:
         self._metrics, self._log, self._version = metrics, log, version
 
-    def note(self, method: str, path: str, status: int, trace: Trace) -> None:
+    def record(self, method: str, path: str, status: int, trace: Trace) -> None:
         """Count a request and write its line; method and path are empty if they could not be read."""
         route = find(path)
         label = route.path if route else OTHER
@@ -78,15 +78,15 @@ class Journal:
             line["broken"] = trace.broken
         self._log.write(line)
 
-    def marks(self, trace: Trace) -> list[tuple[bytes, bytes]]:
+    def headers(self, trace: Trace) -> list[tuple[bytes, bytes]]:
         """Return the headers that every answer has."""
         version = trace.model_version or self._version()
-        marks = [(b"x-request-id", trace.request_id.encode()), (b"x-model-version", version.encode())]
+        headers = [(b"x-request-id", trace.request_id.encode()), (b"x-model-version", version.encode())]
         if trace.variant:
-            marks.append((b"x-variant", trace.variant.encode()))
-        return marks
+            headers.append((b"x-variant", trace.variant.encode()))
+        return headers
 
-    def answer(
+    def problem(
         self, problem: Problem, trace: Trace, *, allow: str | None = None
     ) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """Return headers and body of a problem."""
@@ -96,23 +96,23 @@ class Journal:
         )
         if allow:
             headers["allow"] = allow
-        return [*headers.raw, *self.marks(trace)], body
+        return [*headers.raw, *self.headers(trace)], body
 
 
-class Envelope:
+class RequestMiddleware:
     """ASGI middleware around the whole service.
 
     Every answer carries the request id and a model version: that of the prediction, otherwise that of the model in
-    service; a prediction also its variant. Errors of the framework become problem details. `direct` are the handlers of the direct routes by path,
-    see `Route`.
+    service; a prediction also its variant. Errors of the framework become problem details. `direct` are the handlers of
+    the direct routes by path, see `Route`.
     """
 
     def __init__(
-        self, app: ASGIApp, *, guard: Guard, journal: Journal, direct: Mapping[str, Handler] | None = None
+        self, app: ASGIApp, *, guard: Guard, recorder: RequestRecorder, direct: Mapping[str, Handler] | None = None
     ) -> None:
         self._app = app
         self._guard = guard
-        self._journal = journal
+        self._recorder = recorder
         self._direct = direct or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,7 +124,7 @@ class Envelope:
         status = 0
         replaced = False
 
-        async def send_enveloped(message: Message) -> None:
+        async def send_marked(message: Message) -> None:
             nonlocal status, replaced
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -134,7 +134,7 @@ class Envelope:
                         replaced = True
                         await self._send_problem(send, problems.of_status(status), trace, allow=headers.get("allow"))
                         return
-                message["headers"] = [*message["headers"], *self._journal.marks(trace)]
+                message["headers"] = [*message["headers"], *self._recorder.headers(trace)]
             if not replaced:
                 await send(message)
 
@@ -142,25 +142,25 @@ class Envelope:
         refused = self._guard.check(path, scope["headers"])
         if refused is not None:
             await self._send_problem(send, refused, trace)
-            self._journal.note(scope["method"], path, refused.status, trace)
+            self._recorder.record(scope["method"], path, refused.status, trace)
             return
         route = find(path)
         handler = self._direct.get(path) if route and scope["method"] == route.method else None
         try:
             if handler is not None:
                 response = await handler(Request(scope, receive))
-                await response(scope, receive, send_enveloped)
+                await response(scope, receive, send_marked)
             else:
-                await self._app(scope, receive, send_enveloped)
+                await self._app(scope, receive, send_marked)
         except Exception:
             logger.exception("a request failed unexpectedly")
             if not status:
                 status = 500
                 await self._send_problem(send, problems.of_status(status), trace)
         finally:
-            self._journal.note(scope["method"], path, status, trace)
+            self._recorder.record(scope["method"], path, status, trace)
 
     async def _send_problem(self, send: Send, problem: Problem, trace: Trace, *, allow: str | None = None) -> None:
-        headers, body = self._journal.answer(problem, trace, allow=allow)
+        headers, body = self._recorder.problem(problem, trace, allow=allow)
         await send({"type": "http.response.start", "status": problem.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

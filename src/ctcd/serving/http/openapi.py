@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json
 
@@ -21,10 +21,8 @@ _VARIANT = {"description": "who predicted: champion, challenger or fallback", "s
 _RETRY_AFTER = {"description": "seconds after which to try again", "schema": {"type": "integer"}}
 
 
-class Accepted(BaseModel):
+class Accepted(BaseModel, frozen=True):
     """A pending asynchronous request."""
-
-    model_config = ConfigDict(frozen=True)
 
     request_id: str = Field(description="identifies the request")
     location: str = Field(description="path of the predictions")

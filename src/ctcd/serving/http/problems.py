@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic_core import ErrorDetails
 
 MEDIA_TYPE = "application/problem+json"
@@ -18,10 +18,8 @@ _UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
 """Pydantic's errors for a field that there is not."""
 
 
-class Violation(BaseModel):
+class Violation(BaseModel, frozen=True):
     """One rule that the request's body broke."""
-
-    model_config = ConfigDict(frozen=True)
 
     field: str = Field(
         description="where in the body, such as data.age; up to the first name that is not in the contract; empty: the body itself"
@@ -30,10 +28,8 @@ class Violation(BaseModel):
     value: Scalar = Field(default=None, description="what was given, cut if long; left out where it may be personal")
 
 
-class ProblemDetails(BaseModel):
+class ProblemDetails(BaseModel, frozen=True):
     """Why a request was not answered as asked (RFC 9457)."""
-
-    model_config = ConfigDict(frozen=True)
 
     type: str = Field(default="about:blank", description="kind of the problem; about:blank: see status")
     title: str = Field(description="the status in words")

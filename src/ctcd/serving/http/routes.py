@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from types import MappingProxyType
 
 API_KEY_HEADER = "X-API-Key"  # pragma: allowlist secret - the name of a header
@@ -29,7 +30,7 @@ class Route:
         method: its HTTP method. BentoML's APIs answer POST only, so a GET route is mounted beside them.
         name: name of the method of `Handlers` that answers, and operation id in the OpenAPI document.
         logged: whether the request log has a line for each request.
-        direct: whether the middleware calls the handler itself, because BentoML's own handling costs more than a prediction.
+        direct: whether the middleware calls the handler itself: BentoML's own handling costs more than a prediction.
         builtin: whether BentoML answers it, so that there is no handler.
         tag: the one of `TAGS` under which the OpenAPI document has it.
         summary: summary in the OpenAPI document; empty: the document leaves the route out.
@@ -93,25 +94,23 @@ _FILE_ERRORS: Mapping[int, str] = MappingProxyType(
     }
 )
 
+_direct = partial(Route, method="POST", direct=True, tag="Predictions")
+_probe = partial(Route, access=Access.OPEN, logged=False, builtin=True, tag="Operation")
+_file = partial(Route, tag="Predictions", accepted="The file is being scored.", errors=_FILE_ERRORS)
+
 ROUTES = (
-    Route(
+    _direct(
         path="/predict",
-        method="POST",
         name="predict",
-        direct=True,
-        tag="Predictions",
         summary="Score one row",
         success="The prediction; it is logged.",
         request="request",
         response="prediction",
         errors=_REFUSALS,
     ),
-    Route(
+    _direct(
         path="/predict_batch",
-        method="POST",
         name="predict_batch",
-        direct=True,
-        tag="Predictions",
         summary="Score many rows",
         success="The predictions; each is logged.",
         request="batch_request",
@@ -135,33 +134,11 @@ ROUTES = (
         success="The model.",
         response="model_info",
     ),
-    Route(
-        path="/livez",
-        name="livez",
-        access=Access.OPEN,
-        logged=False,
-        builtin=True,
-        tag="Operation",
-        summary="Whether the process runs",
-        success="It runs.",
-    ),
-    Route(
-        path="/healthz",
-        name="healthz",
-        access=Access.OPEN,
-        logged=False,
-        builtin=True,
-        tag="Operation",
-        summary="The same as /livez",
-        success="It runs.",
-    ),
-    Route(
+    _probe(path="/livez", name="livez", summary="Whether the process runs", success="It runs."),
+    _probe(path="/healthz", name="healthz", summary="The same as /livez", success="It runs."),
+    _probe(
         path="/readyz",
         name="readyz",
-        access=Access.OPEN,
-        logged=False,
-        builtin=True,
-        tag="Operation",
         summary="Whether it can answer",
         success="It can.",
         errors={503: "It cannot: predictions cannot be logged."},
@@ -180,12 +157,9 @@ ROUTES = (
     Route(path="/", name="index", access=Access.OPEN),
 )
 ASYNCHRONOUS = (
-    Route(
+    _direct(
         path="/predictions",
-        method="POST",
         name="request_predictions",
-        direct=True,
-        tag="Predictions",
         summary="Score many rows asynchronously",
         accepted="The request is stored on disk; `Location` is the URL of its predictions.",
         request="batch_request",
@@ -209,12 +183,9 @@ ASYNCHRONOUS = (
             503: "The queue of requests cannot be read.",
         },
     ),
-    Route(
+    _direct(
         path="/predictions/files",
-        method="POST",
         name="request_file",
-        direct=True,
-        tag="Predictions",
         summary="Score the rows of a file asynchronously",
         accepted="The file is stored on disk; `Location` is the URL of its state.",
         uploads=tuple(FORMATS),
@@ -228,35 +199,26 @@ ASYNCHRONOUS = (
             507: "There is no space on the disk.",
         },
     ),
-    Route(
+    _file(
         path="/predictions/files/{request_id}",
         name="requested_file",
-        tag="Predictions",
         summary="How far a file is",
         success="Every row is predicted and logged, or refused.",
-        accepted="The file is being scored.",
         response="file_state",
-        errors=_FILE_ERRORS,
     ),
-    Route(
+    _file(
         path="/predictions/files/{request_id}/result",
         name="result_of_file",
-        tag="Predictions",
         summary="Predictions of a file",
         success="A compressed CSV file with the keys of each row, its prediction, the model, and its request id in the log.",
-        accepted="The file is being scored.",
         download=GZIP,
-        errors=_FILE_ERRORS,
     ),
-    Route(
+    _file(
         path="/predictions/files/{request_id}/rejected",
         name="rejected_of_file",
-        tag="Predictions",
         summary="Refused rows of a file",
         success="A compressed CSV file with the rows that violate the contract, their lines and the reasons.",
-        accepted="The file is being scored.",
         download=GZIP,
-        errors=_FILE_ERRORS,
     ),
 )
 """The routes that a service has only if the setting `asynchronous` says so."""

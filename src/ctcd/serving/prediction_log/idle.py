@@ -17,13 +17,13 @@ BUSY_SECONDS = 60.0
 class IdleSender:
     """Sends in a thread with the scheduling policy SCHED_IDLE, or in the caller's thread if it is urgent.
 
-    Even a little competition with requests determines their 99th percentile. A separate thread is needed because a thread
-    that has lowered its priority may not raise it again. `send` must not hold a lock that others need, because it may be
-    suspended for long. On systems without this policy (other than Linux), the thread has normal priority.
+    Even a little competition with requests determines their 99th percentile. A separate thread is needed because a
+    thread that has lowered its priority may not raise it again. `send` must not hold a lock that others need, because
+    it may be suspended for long. On systems without this policy (other than Linux), the thread has normal priority.
 
-    On a machine that is never idle, the thread may get no processor time for minutes. A batch that is not sent in time is
-    therefore sent a second time by the caller, without waiting for the first attempt. The very first batch is also sent
-    by the caller, because connecting and importing make it take a hundred times as long as the others.
+    On a machine that is never idle, the thread may get no processor time for minutes. A batch that is not sent in time
+    is therefore sent a second time by the caller, without waiting for the first attempt. The very first batch is also
+    sent by the caller, because connecting and importing make it take a hundred times as long as the others.
 
     Args:
         send: sends a batch; may be called by two threads, and with the same batch twice.

@@ -1,7 +1,7 @@
 """Predictions on local disk until the store has them (transactional outbox).
 
-Richardson, Microservices Patterns (2018), section 3.3: a message to another system is first committed locally, then sent,
-then deleted. It may be sent twice but is never lost; the receiver drops duplicates by request id.
+Richardson, Microservices Patterns (2018), section 3.3: a message to another system is first committed locally, then
+sent, then deleted. It may be sent twice but is never lost; the receiver drops duplicates by request id.
 """
 
 import logging
@@ -47,8 +47,9 @@ _WAL_PAGES_AT_MOST = 16_000
 """Size from which on an append checkpoints itself, because the shipper does not get round to it."""
 
 RESERVED_BYTES = 32 << 20
-"""Initial size of the log file: a commit that extends a file also waits for the file system's journal, which occasionally
-takes ten times as long. It is what 4,500 predictions per second write between two restarts of the log file."""
+"""Initial size of the log file: a commit that extends a file also waits for the file system's journal, which
+occasionally takes ten times as long. It is what 4,500 predictions per second write between two restarts of the log
+file."""
 RESERVE_BYTES = 4 << 20
 """Size of the reserve: more than is written to delete a whole outbox."""
 
@@ -68,11 +69,11 @@ class Outbox:
     processes never share a file and none is left locked; another process may empty it meanwhile. The file must be on a
     local file system. A record holds one or more predictions.
 
-    Deleting records needs disk space, too. So that an outbox whose disk is full can be emptied, it has a reserve, a file
-    that is removed once everything has been sent. It accepts records only while it has one.
+    Deleting records needs disk space, too. So that an outbox whose disk is full can be emptied, it has a reserve, a
+    file that is removed once everything has been sent. It accepts records only while it has one.
 
-    If the file turns out to be damaged, or is no longer in its place, the process that fills the outbox goes on with a new
-    file of the same name, which has what can still be read of the other one.
+    If the file turns out to be damaged, or is no longer in its place, the process that fills the outbox goes on with a
+    new file of the same name, which has what can still be read of the other one.
 
     Args:
         path: the file; created if it does not exist.
@@ -104,7 +105,7 @@ class Outbox:
         try:
             # A commit is on disk, not in a cache, before the answer is sent.
             opened.append(open_file(path, synchronous="FULL", checkpoint_pages=_WAL_PAGES_AT_MOST))
-            # If a deletion is lost, records are sent twice, which is harmless: these commits need not wait for the disk.
+            # If a deletion is lost, records are sent twice, harmlessly: these commits need not wait for the disk.
             opened.append(open_file(path, synchronous="NORMAL", checkpoint_pages=0))
             self._db, self._out = opened
             if lock is not None:
@@ -230,7 +231,7 @@ class Outbox:
             discard(path)
             raise
         logger.error(
-            "%s; what there is of it is kept as %s, and the %d records of it that can be read are taken over",
+            "%s; what there is of it is kept as %s; records of it that can be read are taken over: %d",
             why,
             aside.name,
             len(rescued),
@@ -257,11 +258,12 @@ class Outbox:
     def _renew(self, out: sqlite3.Connection, why: sqlite3.Error) -> None:
         """Go on with a new file, because the one of this connection is damaged or not in its place any more.
 
-        What is left of it is moved aside, and what can be read of it is taken over: it may be sent twice, which is harmless.
+        What is left of it is moved aside, and what can be read is taken over: it may be sent twice, which is harmless.
 
         Raises:
             NotAnOutbox: another process fills this outbox.
-            OutboxFull: the new one cannot be opened, or has no space for what was taken over; tried again with the next record.
+            OutboxFull: the new one cannot be opened, or has no space for what was taken over; the next record tries
+                again.
         """
         with self._lock:
             if self._claim is None:

@@ -37,7 +37,7 @@ Append = Callable[[Sequence[LoggedPrediction]], None]
 class Shadow:
     """A thread at idle priority that scores a share of the requests that the champion has answered.
 
-    Either all rows of a request are chosen or none. Each has its `shadow_id`, so a row that is shipped twice is logged once.
+    Either all rows of a request are chosen or none. Each has its `shadow_id`, so a row shipped twice is logged once.
 
     Args:
         home: folder of the models that the poller fetches.

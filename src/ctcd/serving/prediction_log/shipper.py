@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
-from ctcd.errors import CtcdError, shown
+from ctcd.errors import CtcdError, number_of, shown
 from ctcd.serving.loops import Loop
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import records
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 """Pause after the outbox was emptied, so that batches are not too small; also the pause after the first failure."""
 BATCH_PAUSE = 0.005
-"""Pause between two batches while few predictions are pending, so that requests are not slowed down for long, seconds."""
+"""Pause in seconds between two batches while few predictions are pending, so that requests are not slowed down."""
 MAX_BACKOFF = 10.0
 """Maximum pause between two attempts while the store is unreachable, seconds."""
 ADOPT_SECONDS = 30.0
@@ -56,22 +56,16 @@ class Shipper:
     store drops the duplicates. Outboxes that dead processes left are emptied too.
 
     What cannot be sent does not hold up the rest: a record that cannot be read, and a prediction that the store refuses
-    while it accepts another one of the same batch, become dead letters. They are sent again from time to time, because the
-    cause may be gone. If the store accepts none, the fault is taken to be the store's, and all of them wait.
+    while it accepts another one of the same batch, become dead letters. They are sent again from time to time, because
+    the cause may be gone. If the store accepts none, the fault is taken to be the store's, and all of them wait.
 
     Args:
-        batch: predictions in a batch; small, so that the store is never busy with one for long. A backlog makes it grow.
+        batch: predictions in a batch: few, so that the store is never busy with one for long. A backlog makes it grow.
         damaged: called when the outbox is found to be damaged, or not in its place; default: the outbox is renewed.
     """
 
     def __init__(
-        self,
-        outbox: Outbox,
-        send: Send,
-        *,
-        batch: int,
-        metrics: Metrics,
-        damaged: Callable[[], None] | None = None,
+        self, outbox: Outbox, send: Send, *, batch: int, metrics: Metrics, damaged: Callable[[], None] | None = None
     ) -> None:
         self._damaged = damaged or outbox.check
         self._outbox = outbox
@@ -143,7 +137,7 @@ class Shipper:
 
     def _age(self) -> float:
         """Return how long the oldest prediction has been waiting, seconds, also if it cannot be read or the clock was set back."""
-        # The time since something was accepted, by a clock that nobody sets, or longer, if the process is younger than that.
+        # The time since something was accepted, by a clock that nobody sets; or longer, if the process is younger.
         ages = [time.monotonic() - self._accepted_at]
         try:
             oldest = self._outbox.oldest(self._batch)
@@ -250,7 +244,7 @@ class Shipper:
             self._outbox.forget(sent)
             self._metrics.shipped(len(sent))
             self._metrics.dead_lettered(self._outbox.dead_letters)
-            logger.info("the store has accepted %d dead letters", len(sent))
+            logger.info("the store has accepted %s", number_of(len(sent), "dead letter"))
         retries.proceed(letters, accepted=bool(sent))
 
 

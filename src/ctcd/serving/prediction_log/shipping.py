@@ -64,17 +64,14 @@ class ShippingProcess:
 
     Args:
         instance: not used: the process loads its own.
-        metrics: records the depth of the outbox; the process counts the rest itself, in the folder that all workers share.
+        metrics: records the depth of the outbox; the process counts the rest, in the folder that all workers share.
     """
 
     def __init__(self, settings: Settings, instance: Instance, outbox: Outbox, metrics: Metrics) -> None:
         del instance
         command = [sys.executable, "-m", "ctcd.serving.prediction_log.shipping", str(outbox.path)]
         self._child = Child(
-            command,
-            settings.child_environment(),
-            name="the process that ships predictions",
-            ended=self._ended,
+            command, settings.child_environment(), name="the process that ships predictions", ended=self._ended
         )
         self._outbox, self._metrics = outbox, metrics
         self._monitor = _depth_monitor(outbox, metrics, also=self._child.keep_running)

@@ -51,8 +51,8 @@ RESULT, REJECTED = "result", "rejected"
 class Files:
     """The files of a machine, each in a folder of its own; all workers share them.
 
-    A folder counts once the queue has the parts in it. Until then it belongs to the upload that has claimed it; any other
-    one is deleted, so that nothing stays of an upload that broke off, or of a file that has expired.
+    A folder counts once the queue has the parts in it. Until then it belongs to the upload that has claimed it; any
+    other one is deleted, so that nothing stays of an upload that broke off, or of a file that has expired.
     """
 
     def __init__(self, settings: Settings, contract: Contract, batches: BatchPredictor) -> None:
@@ -236,7 +236,7 @@ class Upload:
         """Divide the file into parts and commit them durably; return the number of rows.
 
         Raises:
-            Problem: it cannot be read, lacks a column or has another one, has no rows or too many, or cannot be written now.
+            Problem: it cannot be read or written now, lacks a column or has another one, or has no rows or too many.
             QueueFull: there is no room for its parts.
         """
         with self._busy, _writing():

@@ -62,7 +62,7 @@ class Taken:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The answer to a request; while there is none, the status is 0 and the rest is empty. See `Trace` for version and variant.
+    """The answer to a request; while there is none, the status is 0 and the rest empty. For the variant, see `Trace`.
 
     Args:
         files: bytes that it has in files.
@@ -76,7 +76,7 @@ class Result:
 
 
 Answer = tuple[Result, list[tuple[bytes, int]], Counter[tuple[str, str, str]]]
-"""The result of a request, its records with their numbers of rows, and its predictions by class, version and variant."""
+"""The result of a request, its records with their rows, and its predictions by class, version and variant."""
 
 
 class RequestQueue:
@@ -144,7 +144,8 @@ class RequestQueue:
             if not db.execute(query, self._leases(time.time())).fetchone():
                 return None
         with self._transaction() as db:
-            # Only with the lock: leases that others took meanwhile would end too late for an earlier `now`, and look invalid.
+            # With the lock: leases that others took meanwhile would end too late for an earlier `now`, and look
+            # invalid.
             now = time.time()
             row = db.execute(_TAKE, (now + self._lease, *self._leases(now))).fetchone()
         if row is None:
@@ -160,7 +161,7 @@ class RequestQueue:
         )
 
     def give_back(self, taken: Taken) -> None:
-        """End the lease of a request that could not be answered for want of disk or store: that is no attempt of its own.
+        """End the lease of a request that could not be answered for want of disk or store: that is no attempt at it.
 
         Raises:
             QueueFull: the file cannot be written; the request is taken again when its lease has expired.

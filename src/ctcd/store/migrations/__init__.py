@@ -1,15 +1,18 @@
 """Migrations: upgrading the schema of a store, and generating the next revision with Alembic.
 
-Revisions name columns, so they belong to the instance, in `contracts/migrations/versions`. `ctcd contract lock` generates
-the next one if the contract or an update of the engine has changed the tables. There is one line of revisions, so those
-of the two cannot collide. Dropping one column or table and adding another in one revision is refused: it may be a rename,
-which only a person can tell. The engine itself therefore only ever adds columns and tables. MariaDB commits after each
-DDL statement, so every statement has to be repeatable: tables and indexes are created only if they do not exist.
+Revisions name columns, so they belong to the instance, in `contracts/migrations/versions`. `ctcd contract lock`
+generates the next one if the contract or an update of the engine has changed the tables. There is one line of
+revisions, so those of the two cannot collide. Dropping one column or table and adding another in one revision is
+refused: it may be a rename, which only a person can tell. The engine itself therefore only ever adds columns and
+tables. MariaDB commits after each DDL statement, so every statement has to be repeatable: tables and indexes are
+created only if they do not exist.
 """
 
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -28,18 +31,26 @@ from ctcd.store.tables import build_tables
 from ctcd.urls import masked
 
 
+@contextmanager
+def _connected(url: str) -> Iterator[Engine]:
+    engine = connect(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
 def upgrade(url: str, versions: Path) -> None:
     """Upgrade the schema of a store to the newest revision of a folder, if it is older.
 
-    Only one process migrates at a time. On MariaDB, where each DDL statement is committed, a killed run can be repeated.
+    Only one process migrates at a time. On MariaDB, which commits each DDL statement, a killed run can be repeated.
 
     Raises:
         Unreachable: the store does not answer, or another process has been migrating it for longer than a minute.
         UsageError: the schema is newer than the newest revision.
     """
-    engine = connect(url)
     try:
-        with alone(engine, "migrate") as connection:
+        with _connected(url) as engine, alone(engine, "migrate") as connection:
             command.upgrade(_config(versions, connection), "heads")
     except CommandError as error:
         raise UsageError(
@@ -47,8 +58,6 @@ def upgrade(url: str, versions: Path) -> None:
             where=masked(url),
             hint="install the version of ctcd that this store was last used with, or a newer one",
         ) from error
-    finally:
-        engine.dispose()
 
 
 def restore(url: str, contract: Contract) -> tuple[str, ...]:
@@ -59,14 +68,11 @@ def restore(url: str, contract: Contract) -> tuple[str, ...]:
     Raises:
         Unreachable: the store does not answer, or another process has been migrating it for longer than a minute.
     """
-    engine, metadata = connect(url), build_tables(contract).metadata
-    try:
-        with alone(engine, "migrate") as connection:
-            there = inspect(connection).get_table_names()
-            missing = [table for table in metadata.sorted_tables if table.name not in there]
-            metadata.create_all(connection, tables=missing)
-    finally:
-        engine.dispose()
+    metadata = build_tables(contract).metadata
+    with _connected(url) as engine, alone(engine, "migrate") as connection:
+        there = inspect(connection).get_table_names()
+        missing = [table for table in metadata.sorted_tables if table.name not in there]
+        metadata.create_all(connection, tables=missing)
     return tuple(table.name for table in missing)
 
 
@@ -94,14 +100,10 @@ def revision(url: str, message: str, contract: Contract, versions: Path) -> Path
         UsageError: a table or column would be dropped and another added, which may be a rename.
     """
     upgrade(url, versions)
-    engine = connect(url)
-    try:
-        with reading(engine) as connection:
-            config = _config(versions, connection, contract)
-            number = 1 + len(list(ScriptDirectory.from_config(config).walk_revisions()))
-            written = command.revision(config, message, autogenerate=True, rev_id=f"{number:04d}")
-    finally:
-        engine.dispose()
+    with _connected(url) as engine, reading(engine) as connection:
+        config = _config(versions, connection, contract)
+        number = 1 + len(list(ScriptDirectory.from_config(config).walk_revisions()))
+        written = command.revision(config, message, autogenerate=True, rev_id=f"{number:04d}")
     scripts = written if isinstance(written, list) else [written]
     if not (scripts and scripts[0]):
         return None
