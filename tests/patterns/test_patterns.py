@@ -1,11 +1,14 @@
 """The compositions of `examples/patterns` give the answers of their models, and log each once."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import ClientPayloadError, ServerDisconnectedError
+from bentoml.exceptions import ServiceUnavailable
 from pydantic_core import to_json
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.load import wait
@@ -70,6 +73,20 @@ def test_a_composition_answers_as_its_models_do_in_one_process(name: str, tmp_pa
         entry = by_id[answer.request_id]
         assert (entry["prediction"], entry["model_version"]) == (answer.predict, version)
         assert (entry["served_by"], entry["features"]["vibration"]) == (name, row["vibration"])
+
+
+def test_a_call_that_breaks_is_tried_again() -> None:
+    """Twice, whether the connection or the answer broke, which the test above meets by chance; then the answer is 503."""
+    from examples.patterns.parts import ask  # reads the settings
+
+    async def part(broken: list[Exception]) -> str:
+        if broken:
+            raise broken.pop()
+        return "answer"
+
+    assert asyncio.run(ask(part, broken=[ServerDisconnectedError(), ClientPayloadError()])) == "answer"
+    with pytest.raises(ServiceUnavailable, match="try again later"):
+        asyncio.run(ask(part, broken=[ServerDisconnectedError() for _ in range(3)]))
 
 
 def test_a_branch_that_fails_is_not_left_out(tmp_path: Path, trained: Trained) -> None:

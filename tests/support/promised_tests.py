@@ -62,7 +62,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "distributed": 6, "imports": 2, "tracking": 12, "train": 22,
     },
     "tests/patterns": {
-        "patterns": 2,
+        "patterns": 3,
     },
     "tests/spark": {
         "cluster": 6,
