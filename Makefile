@@ -269,8 +269,9 @@ load: .venv/.dev ## load-test the service: make load SHAPE=reference|spike|soak|
 	@PYTHONPATH=tests $(BIN)/python -m load $(or $(SHAPE),reference)
 
 .PHONY: bench
-bench: .venv/.dev ## run the benchmarks, or one PART (of scale, with ROWS); results go to benchmarks/results
-	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(PART) $(if $(DATA),--data "$$DATA") $(addprefix --rows ,$(ROWS))
+bench: .venv/.dev $(if $(filter spark,$(PART)),.venv/.spark) ## run the benchmarks, or one PART (some with ROWS); results go to benchmarks/results
+	@$(if $(filter spark,$(PART)),scripts/ensure-java.sh)
+	@PYTHONPATH=tests$(if $(filter spark,$(PART)),:build/spark) $(BIN)/python -m benchmarks $(PART) $(if $(DATA),--data "$$DATA") $(addprefix --rows ,$(ROWS))
 
 # --- images ----------------------------------------------------------------------------------------------------------
 

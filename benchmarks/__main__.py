@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +21,14 @@ from benchmarks import (
     faults,
     gate_latency,
     hostile,
+    ingest,
+    memory,
     monitoring,
     patterns,
     pipeline,
     scale,
     serving,
+    spark,
     traffic,
     validation,
     variants,
@@ -112,22 +115,34 @@ PARTS: dict[str, Callable[[Path | None], list[Any]]] = {
     "traffic": traffic.run,
     "capacity": capacity.run,
     "scale": scale.run,
+    "memory": memory.run,
+    "ingest": ingest.run,
+    "spark": spark.run,
     "airflow": airflow_overhead.run,
 }
+SIZED: dict[str, Callable[[Path | None, Sequence[int]], list[Any]]] = {
+    "scale": scale.run,
+    "memory": memory.run,
+    "ingest": ingest.run,
+    "spark": spark.run,
+}
+"""Parts whose numbers of rows can be chosen."""
 
 
 def main(
-    parts: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(PARTS)}; default: all.")] = None,
+    parts: Annotated[
+        list[str] | None, typer.Argument(help=f"Which: {', '.join(PARTS)}; default: all but spark.")
+    ] = None,
     data: Data = None,
     rows: Annotated[
-        list[int] | None, typer.Option("--rows", min=1_000, help="Sizes for part scale; default: up to five million.")
+        list[int] | None, typer.Option("--rows", min=1_000, help=f"Sizes for {', '.join(SIZED)}; default: their own.")
     ] = None,
 ) -> None:
     """Run benchmarks; each result is a ratio against a baseline of the same run."""
-    for part in parts or list(PARTS):
+    for part in parts or [name for name in PARTS if name != "spark"]:  # which needs packages of its own
         if part not in PARTS:
             raise typer.BadParameter(f"{part!r} is none of {', '.join(PARTS)}")
-        results = scale.run(data, sorted(rows)) if part == "scale" and rows else PARTS[part](data)
+        results = SIZED[part](data, sorted(rows)) if rows and part in SIZED else PARTS[part](data)
         RESULTS.mkdir(exist_ok=True)
         document = {
             "part": part,

@@ -1659,6 +1659,16 @@ JUDGED = [
         f"{OBSERVED}::test_each_variant_has_its_own_requests",
     ),
     _code(
+        "failures of a shadow that are not counted", "traffic/observed.py",
+        "(Variant.SHADOW, Variant.SHADOW_FAILED) if shadow", "(Variant.SHADOW, Variant.FALLBACK) if shadow",
+        f"{OBSERVED}::test_a_shadow_that_failed_has_failed_like_a_canary",
+    ),
+    _code(
+        "failures of a shadow that are not judged", "traffic/judging.py",
+        '    yield _measure("errors",', '    if not shadow:\n        yield _measure("errors",',
+        f"{JUDGING}::test_a_broken_limit_withdraws_the_challenger",
+    ),
+    _code(
         "requests of an earlier step that count", "traffic/observed.py",
         "since = datetime.fromisoformat(experiment.effective)", "since = datetime.fromisoformat(experiment.started) - timedelta(days=1)",
         f"{OBSERVED}::test_other_rows_are_not_counted",

@@ -194,6 +194,11 @@ DEFECTS = [
         "integration/scoring/test_scoring.py::test_what_is_ingested_meanwhile_hides_no_row",
     ),
     _code(
+        "rows of a range that are ranked again for each chunk", "scoring/store.py",
+        "connection.execute(following, ", "connection.execute(following.limit(chunk_rows), ",
+        "unit/scoring/test_store.py::test_the_rows_of_a_range_are_ranked_once",
+    ),
+    _code(
         "any share of bad rows accepted in the store", "scoring/store.py",
         "        scored.rejected,\n        newest,\n", "        0,\n        newest,\n",
         "integration/scoring/test_scoring.py::test_the_share_of_bad_rows_is_that_of_all_newest_rows",
@@ -249,7 +254,7 @@ DEFECTS = [
     ),
     _code(
         "new rows left out after a quarantined one", "scoring/store.py",
-        "query.where(place > found[-1][: len(keys)])", "query.offset(2)",
+        "good = frame.iloc[valid_rows(len(frame), broken)]", "good = frame.iloc[valid_rows(len(frame), broken)][len(broken) :]",
         f"{ON_SPARK}new_rows_that_break_the_contract_are_quarantined_once",
     ),
     _code(
@@ -382,6 +387,14 @@ DEFECTS = [
         f"{TRAFFIC}::test_a_worker_that_applies_a_step_late_says_so",
     ),
     _service(
+        "end that a worker learns of late and says nothing of", "serving/champion/challenger.py",
+        "if seconds > LEAD_SECONDS:", "if seconds < -LEAD_SECONDS:", f"{TRAFFIC}::test_a_worker_that_learns_late_of_the_end_says_so",
+    ),
+    _service(
+        "silence of the registry taken for its answer", "serving/champion/challenger.py",
+        "if named.looked_at and not named.error:", "if named.looked_at:", f"{TRAFFIC}::test_a_worker_that_learns_late_of_the_end_says_so",
+    ),
+    _service(
         "step from before a worker's start that it counts as late", "serving/champion/challenger.py",
         "self._began = time.time()", "self._began = 0.0", f"{TRAFFIC}::test_a_worker_that_applies_a_step_late_says_so",
     ),
@@ -433,7 +446,26 @@ DEFECTS = [
     ),
     _service(
         "shadow that counts as an answer", "store/prediction_log.py",
-        "is_distinct_from(Variant.SHADOW)", "is_distinct_from(Variant.FALLBACK)", SHADOWED,
+        "(Variant.SHADOW, Variant.SHADOW_FAILED)))", "(Variant.SHADOW_FAILED,)))", SHADOWED,
+    ),
+    _service(
+        "failure of a shadow that counts as an answer", "store/prediction_log.py",
+        "(Variant.SHADOW, Variant.SHADOW_FAILED)))", "(Variant.SHADOW,)))", SHADOWED,
+    ),
+    _service(
+        "failure of a shadow that is not logged", "serving/prediction_log/shadow.py",
+        'outcome, answers = "failed", [_failure(rows[0])]', 'outcome, answers = "failed", []',
+        f"{TRAFFIC}::test_a_shadow_that_fails_is_counted_and_holds_up_nothing",
+    ),
+    _service(
+        "shadow that may take any time", "serving/prediction_log/shadow.py",
+        "> PATIENCE * len(rows)", "> PATIENCE * 1_000_000",
+        f"{TRAFFIC}::test_a_shadow_that_a_canary_would_not_wait_for_has_failed",
+    ),
+    _service(
+        "store that is away taken for a failure of the challenger", "serving/prediction_log/shadow.py",
+        '            outcome = "dropped"\n', '            outcome = "failed"\n',
+        f"{TRAFFIC}::test_what_the_store_does_not_accept_is_no_failure_of_the_challenger",
     ),
     _code(
         "bad rows beyond a hundred of a chunk that vanish", "store/ingest.py",

@@ -723,6 +723,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_PROGRESS_SECONDS": 1.0,
         "render_as_string(hide_password)": False,  # executors connect with it
     },
+    "scoring/store.py": {
+        "_SPOOL_BYTES": 67_108_864,  # Rows that wait in memory; more are in a temporary file
+    },
     "scoring/replay.py": {
         "CHUNK_ROWS": 5000,  # Answers that are read and computed at a time
         "REQUESTS_AT_ONCE": 200,  # Request ids that the log is asked for at a time

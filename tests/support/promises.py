@@ -244,7 +244,8 @@ _NEEDED = {
     },
     ".venv/.bootstrap requirements/dev.txt": ".venv/.tool-%",
     ".venv/.bootstrap": "lock",
-    ".venv/.dev": "adopt airflow audit bench check contract-diff contracts dashboards format images install lint load locks mutation"
+    ".venv/.dev $(if $(filter spark,$(PART)),.venv/.spark)": "bench",
+    ".venv/.dev": "adopt airflow audit check contract-diff contracts dashboards format images install lint load locks mutation"
     " prove-quick secrets types unit unit-all unit-coverage updates workflows",
     ".venv/.dev mariadb": "images-test",
     ".venv/.dev prometheus": "alerts prove",

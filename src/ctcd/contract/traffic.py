@@ -30,6 +30,8 @@ class Variant(StrEnum):
     CHALLENGER = "challenger"
     SHADOW = "shadow"
     """The challenger; the answer was not returned to the client."""
+    SHADOW_FAILED = "shadow_failed"
+    """The challenger failed as a shadow: the row repeats the champion's answer, and was not returned to the client."""
     FALLBACK = "fallback"
     """The champion, because the challenger failed or timed out."""
 

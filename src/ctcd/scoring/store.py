@@ -1,10 +1,12 @@
 """Batch scoring within the store: the newest features of every group, once for each model."""
 
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import pandas as pd
@@ -21,6 +23,9 @@ from ctcd.store.engine import reading, transaction
 from ctcd.store.rows import require_few, valid_rows
 from ctcd.store.tables import build_tables
 from ctcd.store.upsert import insert_new, upsert
+
+_SPOOL_BYTES = 64 * 2**20
+"""Bytes of rows that wait in memory; more are in a temporary file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,17 +152,9 @@ def score_range(
     """
     tables, keys, schema = build_tables(contract), names(contract.keys), batch_schema(contract)
     group = tables.features.c[contract.group.name]
-    query = missing(contract, origin.run_id, *within(group)).limit(chunk_rows)
+    query = missing(contract, origin.run_id, *within(group))
     columns = [column.name for column in query.selected_columns]
-    place = tuple_(*(query.selected_columns[name] for name in keys))
-    following = query
-    while True:
-        with reading(engine) as connection:
-            found = [tuple(row) for row in connection.execute(following)]
-        if not found:
-            return
-        # From the last key on, as rejected rows stay among the missing ones.
-        following = query.where(place > found[-1][: len(keys)])
+    for found in _chunks(engine, query, keys, chunk_rows):
         frame = pd.DataFrame(found, columns=columns)
         broken = failures(frame[names(contract.model_inputs)], schema, contract)
         good = frame.iloc[valid_rows(len(frame), broken)]
@@ -189,8 +186,34 @@ def score_range(
                 upsert(connection, tables.quarantine, bad)
         reasons = Counter({each.text: len(each.rows) for each in broken})
         yield Scored(rows=len(frame), rejected=len(bad), counts=Counter(predictions.classes), reasons=reasons)
-        if len(frame) < chunk_rows:
+
+
+def _chunks(
+    engine: Engine, query: Select[tuple[object, ...]], keys: Sequence[str], chunk_rows: int
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the rows of `missing`, whose first columns are the keys, in chunks; no connection is open meanwhile.
+
+    Each execution ranks all rows of the range. One for each chunk would take time in proportion to the square of the
+    rows, so all are read at once, into a temporary file if they are many. Rows that are added meanwhile are read by
+    another execution if the last chunk was full.
+    """
+    following, place = query, tuple_(*(query.selected_columns[name] for name in keys))
+    while True:
+        found: list[tuple[Any, ...]] = []
+        with SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
+            with reading(engine) as connection:
+                result = connection.execute(following, execution_options={"yield_per": chunk_rows})
+                for rows in result.partitions():
+                    pickle.dump([tuple(row) for row in rows], spool)
+            end = spool.tell()
+            spool.seek(0)
+            while spool.tell() < end:
+                found = pickle.load(spool)  # noqa: S301 - nobody else can have written to this file
+                yield found
+        if len(found) < chunk_rows:
             return
+        # From the last key on, as rejected rows stay among the missing ones.
+        following = query.where(place > found[-1][: len(keys)])
 
 
 def _quarantined(

@@ -83,7 +83,7 @@ class Metrics:
         self._challengers = counter("ctcd_challenger_swaps", "New challengers, by outcome", ["outcome"])
         self._late = counter(
             "ctcd_challenger_late_changes",
-            "Changes of a challenger's traffic that a worker made after they took effect",
+            "Changes of a challenger's traffic that a worker made after they took effect, and ends it learned of late",
         )
         for outcome in ("swapped", "refused"):
             self._swaps.labels(outcome)
@@ -180,11 +180,11 @@ class Metrics:
         self._challengers.labels("refused").inc()
 
     def challenger_late(self) -> None:
-        """Count a change of a challenger's traffic that this worker made after it took effect."""
+        """Count a change of a challenger's traffic that this worker made after it took effect, or its late end."""
         self._late.inc()
 
     def shadowed(self, outcome: Literal["logged", "failed", "dropped"], rows: int) -> None:
-        """Count rows that a shadow has scored and logged, could not score or log, or left out because it is late."""
+        """Count rows of a shadow: scored and logged, failed to be scored, or left out as it is late or cannot log."""
         self._shadowed.labels(outcome).inc(rows)
 
     def cached(self, hits: int, misses: int) -> None:

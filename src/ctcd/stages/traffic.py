@@ -25,7 +25,7 @@ class VariantReport:
         variant: champion or challenger.
         requests: number of requests.
         effective: effective number of requests; see `ctcd.model.reference.effective_rows`.
-        failed: requests that it failed to answer, so that the champion answered.
+        failed: requests that it failed to answer, so that the champion answered, or that it failed to score as a shadow.
         median_ms: median response time in milliseconds; `p95_ms` is its 95th percentile.
         shares: share of the answers, 0 to 1, by class.
         agreement: share of the shadowed requests, 0 to 1, for which both predicted the same class.

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, overload
 
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, Connection, Engine, FromClause, String, Table, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, String, Table, and_, func, or_, select
 
 from ctcd.contract.spec import Contract
 from ctcd.contract.traffic import Variant
@@ -64,7 +64,7 @@ class LoggedPrediction:
 
 def given(log: FromClause) -> ColumnElement[bool]:
     """Return the condition for the rows of the log that clients were given: all but those of a shadow."""
-    return log.c.variant.is_distinct_from(Variant.SHADOW)
+    return and_(*map(log.c.variant.is_distinct_from, (Variant.SHADOW, Variant.SHADOW_FAILED)))
 
 
 @overload

@@ -54,7 +54,7 @@ class Seen:
     Args:
         requests: number of requests.
         effective: effective number of requests; see `ctcd.model.reference.effective_rows`.
-        failed: requests that it failed to answer, so that the champion answered.
+        failed: requests that it failed to answer, so that the champion answered, or that it failed to score as a shadow.
         failing: effective number of failed requests; infinite if it is not known.
         classes: number of answers by class.
         elapsed_ms: response times in milliseconds, ascending, including failed requests; shape (requests,).
@@ -201,26 +201,25 @@ def _beyond(measure: Measure) -> str:
 def _measures(champion: Seen, challenger: Seen, limits: Limits, stage: Stage) -> Iterator[Measure]:
     shadow, route = stage.mode is Mode.SHADOW, stage.mode is Mode.ROUTE
     classes = sorted({*champion.classes, *challenger.classes})
-    # Two intervals for each comparison (accuracy, classes, and times in a canary); one for errors or disagreement.
-    intervals = 1 if route else 1 + 2 * (1 + len(classes)) + (0 if shadow else 2 * len(QUANTILES))
+    # Two intervals for each comparison (accuracy, classes, and times in a canary); one for errors, one for disagreement.
+    intervals = 1 if route else 1 + 2 * (1 + len(classes)) + (1 if shadow else 2 * len(QUANTILES))
     error = limits.false_withdrawals / (intervals * stage.steps)
 
     def share(part: int, whole: int, of: Seen) -> Estimate:
         low, high = share_interval(part * of.independent, whole * of.independent, error)
         return Estimate(value=part / whole if whole else None, low=low, high=high)
 
+    errors = share(challenger.failed, challenger.requests, challenger)
+    # For a withdrawal, repeated failures of one group count as one; the upper end assumes the larger number.
+    sure = min(challenger.failed * challenger.independent, challenger.failing)
+    low, _ = share_interval(sure, challenger.effective, error)
+    yield _measure("errors", replace(errors, low=low), limits.max_errors)
+    if route:
+        return
     if shadow:
         disagreement = share(challenger.paired - challenger.agreed, challenger.paired, challenger)
         yield _measure("disagreement", disagreement, limits.max_disagreement)
-    else:
-        errors = share(challenger.failed, challenger.requests, challenger)
-        # For a withdrawal, repeated failures of one group count as one; the upper end assumes the larger number.
-        sure = min(challenger.failed * challenger.independent, challenger.failing)
-        low, _ = share_interval(sure, challenger.effective, error)
-        yield _measure("errors", replace(errors, low=low), limits.max_errors)
-    if route:
-        return
-    if not shadow:  # the time of a shadow means nothing, as it runs at idle priority
+    else:  # the time of a shadow means nothing, as it runs at idle priority
         for name, part in QUANTILES.items():
             mine, theirs = (time_interval(each, part, error) for each in (challenger, champion))
             most = _end(theirs)

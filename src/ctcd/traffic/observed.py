@@ -49,7 +49,10 @@ def observe(
     """
     log = build_tables(contract).predictions
     since = datetime.fromisoformat(experiment.effective)
-    answering = Variant.SHADOW if experiment.mode is Mode.SHADOW else Variant.CHALLENGER
+    shadow = experiment.mode is Mode.SHADOW
+    answering, failing_as = (
+        (Variant.SHADOW, Variant.SHADOW_FAILED) if shadow else (Variant.CHALLENGER, Variant.FALLBACK)
+    )
 
     def of(variant: Variant, model: Model) -> ColumnElement[bool]:
         return (log.c.variant == variant.value) & (log.c.model_version == model[0]) & (log.c.run_id == model[1])
@@ -57,7 +60,7 @@ def observe(
     during = (log.c.created_at >= since) & (log.c.created_at < now)
     theirs = during & of(Variant.CHAMPION, champion)
     mine = during & of(answering, challenger)
-    failed = during & of(Variant.FALLBACK, champion)
+    failed = during & of(failing_as, champion)
     first, last = (moment.astimezone(zone).date() for moment in (since, now))
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     with reading(engine) as connection:
@@ -66,7 +69,7 @@ def observe(
         groups = [log.c[log_name(column)] for column in contract.identity]
         _, failing = count(connection, log, groups, failed).get((), (0, 0.0))
         other = replace(other, failing=failing)
-        if answering is Variant.SHADOW:
+        if shadow:
             paired, agreed = _pairs(connection, contract, theirs, mine)
             other = replace(other, paired=paired, agreed=agreed)
         return _seen(connection, contract, theirs, theirs, labels[Variant.CHAMPION]), other

@@ -1,8 +1,8 @@
-"""The benchmark of validation measures what it says."""
+"""The benchmarks of validation, ingest and memory measure what they say."""
 
 import pytest
 
-from benchmarks import validation
+from benchmarks import ingest, memory, validation
 
 pytestmark = pytest.mark.integration
 
@@ -15,3 +15,23 @@ def test_every_format_is_written_read_and_validated() -> None:
         assert result.rows == 45
         assert min(result.seconds, result.pandas_seconds) > 0
         assert min(result.peak_mib, result.pandas_peak_mib) > 50
+
+
+def test_rows_are_ingested_and_inserted_plainly_into_both_stores() -> None:
+    """The same rows by both ways; the server takes part in one of them."""
+    results = ingest.run(None, [60])
+    assert [each.store for each in results] == ["SQLite", "MariaDB"]
+    for each in results:
+        assert each.rows >= 2 * 60
+        assert min(each.cpu_seconds, each.plain_cpu_seconds, each.times_plain) > 0
+        assert min(each.peak_mib, each.plain_peak_mib) > 50
+
+
+@pytest.mark.slow
+def test_each_phase_of_a_training_has_its_memory() -> None:
+    """In the order of the training, with the growth since the size before."""
+    results = memory.run(None, [1_000, 2_000])
+    phases = ["read", "hash", "split", "features", "fit", "conclude"]
+    assert [each.phase for each in results] == phases * 2
+    assert all(0 < each.before_mib <= each.peak_mib + 1 for each in results)
+    assert [each.peak_kb_a_row is None for each in results] == [True] * 6 + [False] * 6

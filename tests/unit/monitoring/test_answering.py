@@ -133,12 +133,12 @@ def test_the_last_answer_before_a_time_is_found(store: Engine) -> None:
 def test_what_a_shadow_has_scored_is_no_answer(store: Engine, tmp_path: Path) -> None:
     """Nobody was told it: history, periods of monitoring, replay and export leave it out; its request id finds it."""
     given = {"champion": "1", "challenger": "2", "fallback": "1"}
-    for number, (variant, version) in enumerate({**given, "shadow": "2"}.items()):
-        request_id = f"{number % 3}d1b4f0e-5a53-4a39-9a55-1f0f6f3c2a77"
+    for number, (variant, version) in enumerate({**given, "shadow": "2", "shadow_failed": "1"}.items()):
+        request_id = f"{number % 3}d1b4f0e-5a53-4a39-9a55-1f0f6f3c2a7{number % 3}"
         log(
             store,
             (number, version),
-            request_id=shadow_id(request_id) if variant == "shadow" else request_id,
+            request_id=shadow_id(request_id) if variant.startswith("shadow") else request_id,
             variant=variant,
         )
     assert [(each.variant, each.model_version) for each in answering(store, CONTRACT, BEGAN, BEGAN + HOUR)] == list(
@@ -152,8 +152,8 @@ def test_what_a_shadow_has_scored_is_no_answer(store: Engine, tmp_path: Path) ->
         assert {version: rows for (version, _), (rows, _) in found.items()} == {"1": 2, "2": 1}
         table = build_tables(CONTRACT).predictions
         beside = select(table.c.variant).where(table.c.request_id.in_(select(shadow_id(table.c.request_id))))
-        assert list(connection.scalars(beside)) == ["shadow"]
+        assert sorted(connection.scalars(beside)) == ["shadow", "shadow_failed"]
     exported = export_log(store, CONTRACT, [BEGAN.date()], str(tmp_path / "out"), zone=ZoneInfo("UTC"), chunk_rows=2)
     assert [each.rows for each in exported.days] == [3]
     assert len(_chosen(store, CONTRACT, Chosen(begin=BEGAN))) == 3
-    assert len(_chosen(store, CONTRACT, Chosen(requests=[shadow_id("0d1b4f0e-5a53-4a39-9a55-1f0f6f3c2a77")]))) == 1
+    assert len(_chosen(store, CONTRACT, Chosen(requests=[shadow_id("0d1b4f0e-5a53-4a39-9a55-1f0f6f3c2a70")]))) == 1

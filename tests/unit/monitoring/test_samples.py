@@ -63,7 +63,7 @@ def test_answers_of_the_period_that_clients_got_are_counted(store: Engine) -> No
     moment = timedelta(microseconds=1)
     for number, when in enumerate((BEGIN - moment, BEGIN, END - moment, END)):
         log(store, str(number), 1, when=when)
-    for variant in ("challenger", "fallback", "shadow"):
+    for variant in ("challenger", "fallback", "shadow", "shadow_failed"):
         log(store, variant, 1, variant=variant)
     assert [version for version, _ in sizes(store)] == ["1", "2", "challenger", "fallback"]
 

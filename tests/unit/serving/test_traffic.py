@@ -23,7 +23,7 @@ from support.serving import EXAMPLE, INFO, empty_store, logged, pinned, row_of, 
 
 from ctcd.contract.instance import Instance
 from ctcd.contract.traffic import Experiment, Mode, TrafficPolicy, Variant, chosen
-from ctcd.errors import NotFound
+from ctcd.errors import NotFound, Unreachable
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.scorer import Predictions, Scorer
 from ctcd.model.served import Served
@@ -273,7 +273,7 @@ def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(service: Serv
 
 @pytest.mark.slow
 def test_a_shadow_that_fails_is_counted_and_holds_up_nothing(service: Service) -> None:
-    """Of rows that were scored together, the others are logged."""
+    """Of rows that were scored together, the others are logged with its answers, and this one with its failure."""
     service.run(experiment(Mode.SHADOW, 1.0))
     wait(
         lambda: service.ask(machines(1)) == ["champion"] and "logged" in service.counted("ctcd_shadow_rows", "outcome")
@@ -284,8 +284,12 @@ def test_a_shadow_that_fails_is_counted_and_holds_up_nothing(service: Service) -
         response = service.client.post("/predict_batch", json={"data": data})
         wait(lambda: service.counted("ctcd_shadow_rows", "outcome").get("failed") == 1)
     ids = [shadow_id(each["request_id"]) for each in response.json()["predictions"]]
-    wait(lambda: {row["request_id"] for row in logged(service.settings.store_url)} >= {*ids[:4], *ids[5:]})
-    assert ids[4] not in {row["request_id"] for row in logged(service.settings.store_url)}
+    wait(lambda: {row["request_id"] for row in logged(service.settings.store_url)} >= {*ids})
+    rows = {row["request_id"]: row for row in logged(service.settings.store_url)}
+    failed, champion = rows[ids[4]], rows[response.json()["predictions"][4]["request_id"]]
+    assert [rows[each]["variant"] for each in ids] == ["shadow"] * 4 + ["shadow_failed"] + ["shadow"] * 4
+    for name in ("prediction", "probabilities", "features", "created_at", "model_version", "run_id"):
+        assert failed[name] == champion[name]
 
 
 def test_a_challenger_that_cannot_be_loaded_leaves_the_champion_alone(service: Service) -> None:
@@ -341,6 +345,51 @@ def test_a_worker_that_applies_a_step_late_says_so(tmp_path: Path, caplog: pytes
     [late] = warnings(0.3, FUTURE, 7.26)
     assert "7.3 s after" in late
     assert counted()
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(14.0, 0.0), (18.26, 1.0)])
+def test_a_worker_that_learns_late_of_the_end_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, seconds: float, late: float
+) -> None:
+    """Once, if the registry said nothing for longer than all workers take to learn of it; its errors say nothing."""
+    save_model(challenger(), tmp_path / "8-a", OTHER)
+    metrics = Metrics()
+    follower = ChallengerFollower(tmp_path, CONTRACT, metrics=metrics, change=lambda _running: None)
+    step = json.dumps(vars(experiment(Mode.CANARY)))
+
+    def looked_at(after: float) -> str:
+        return (FUTURE + timedelta(seconds=after)).isoformat()
+
+    known = Challenger(version="8", run_id=OTHER.run_id, folder="8-a", experiment=step, looked_at=looked_at(0))
+    for state in (
+        replace(known, looked_at=looked_at(-40)),
+        known,
+        replace(known, looked_at=looked_at(9), error="the registry does not answer"),
+        Challenger(looked_at=looked_at(seconds)),
+        Challenger(looked_at=looked_at(seconds + 20)),
+    ):
+        state.save(tmp_path, CHALLENGER_FILE)
+        follower.check()
+        follower.check()
+    assert f'ctcd_challenger_late_changes_total{{model="m"}} {late}' in metrics.page("m").decode()
+    assert [each.message[:60] for each in caplog.records if each.levelname == "WARNING"] == (
+        ["the challenger's traffic ended here up to 18.3 s after it wa"] if late else []
+    )
+
+
+def test_a_challenger_whose_state_cannot_be_read_has_not_ended_late(tmp_path: Path) -> None:
+    """The champion answers until it can be read again; nobody knows of an end."""
+    save_model(challenger(), tmp_path / "8-a", OTHER)
+    metrics = Metrics()
+    follower = ChallengerFollower(tmp_path, CONTRACT, metrics=metrics, change=lambda _running: None)
+    step = json.dumps(vars(experiment(Mode.CANARY)))
+    state = Challenger(version="8", run_id=OTHER.run_id, folder="8-a", experiment=step, looked_at=FUTURE.isoformat())
+    state.save(tmp_path, CHALLENGER_FILE)
+    follower.check()
+    (tmp_path / CHALLENGER_FILE).write_text("not readable for once")
+    follower.check()
+    assert follower.information is None
+    assert 'ctcd_challenger_late_changes_total{model="m"} 0.0' in metrics.page("m").decode()
 
 
 @pytest.mark.slow
@@ -485,6 +534,56 @@ def test_a_shadow_that_is_late_drops_rows_and_counts_them(late: Any) -> None:
     assert counted == [("dropped", 2), ("dropped", 6), ("dropped", 6)]
     found.stop()
     assert counted[3:] == [("dropped", 10)]
+
+
+def _scored_in(cpu_seconds: float, probability: float = 1.0) -> Running:
+    """Return a shadow whose challenger needs so much processor time for each call, and gives each class this probability."""
+    clock = iter(number * cpu_seconds for number in range(1_000))
+
+    def predict(rows: Sequence[Any]) -> Predictions:
+        none = [0.0] * (len(CONTRACT.classes) - 1)
+        return Predictions(
+            classes=[CONTRACT.classes[0]] * len(rows),
+            confidences=[probability] * len(rows),
+            probabilities=[[probability, *none]] * len(rows),
+            class_order=CONTRACT.classes,
+        )
+
+    scorer = SimpleNamespace(predict=predict, contract_version="", clock=lambda: next(clock))
+    return Running(experiment(Mode.SHADOW, 1.0), Served(scorer=cast("Scorer", scorer), info=OTHER))
+
+
+@pytest.mark.parametrize(
+    ("cpu_seconds", "probability", "variants"),
+    [
+        (PATIENCE * 3.9, 1.0, {"shadow": 4}),
+        (PATIENCE * 4.1, 1.0, {"shadow_failed": 4}),
+        (0.0, float("nan"), {"shadow_failed": 4}),
+    ],
+)
+def test_a_shadow_that_a_canary_would_not_wait_for_has_failed(
+    tmp_path: Path, cpu_seconds: float, probability: float, variants: dict[str, int]
+) -> None:
+    """If its processor time alone is longer for each row, however busy the machine is; so has one without an answer."""
+    written: list[LoggedPrediction] = []
+    found, running = Shadow(tmp_path, CONTRACT, written.extend, Metrics()), _scored_in(cpu_seconds, probability)
+    with patch("ctcd.serving.prediction_log.shadow.time.thread_time", running.served.scorer.clock):  # type: ignore[attr-defined] # of the stand-in
+        found._log([row(number) for number in range(4)], running)
+    assert Counter(each.variant for each in written) == variants
+
+
+def test_what_the_store_does_not_accept_is_no_failure_of_the_challenger(tmp_path: Path) -> None:
+    """Its rows are dropped, and counted as that."""
+    metrics = Metrics()
+
+    def refuse(_rows: Sequence[LoggedPrediction]) -> None:
+        raise Unreachable("the store does not answer")
+
+    found = Shadow(tmp_path, CONTRACT, refuse, metrics)
+    found._log([row(number) for number in range(4)], _scored_in(0.0))
+    assert re.findall(r'shadow_rows_total.*outcome="(\w+)"} (\S+)', metrics.page("m").decode()) == [
+        ("logged", "0.0"), ("failed", "0.0"), ("dropped", "4.0"),
+    ]  # fmt: skip
 
 
 def test_a_shadow_takes_its_share_of_what_the_champion_has_answered(late: Any) -> None:

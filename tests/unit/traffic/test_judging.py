@@ -75,6 +75,7 @@ def measure(judgement: Judgement, name: str) -> Measure:
     [
         ("errors", seen(failed=1_000), FIRST),
         ("errors", seen(failed=1_000), ROUTE),
+        ("errors", seen(failed=1_000), SHADOW),
         ("median of the time", seen(slower=2.0), FIRST),
         ("95th percentile of the time", seen(elapsed_ms=np.append(np.linspace(5, 15, 90_000), [99.0] * 10_000)), FIRST),
         ("share of class bad", seen(classes={"good": 30_000, "bad": 70_000}), FIRST),
@@ -117,6 +118,7 @@ def test_a_challenger_that_keeps_all_limits_goes_on(stage: Stage, verdict: Verdi
         (seen(), replace(FIRST, hours=-0.004), LIMITS, "it is not in effect yet"),
         (seen(labelled=0, right=0), FIRST, WAITING, "not sure yet: accuracy"),
         (seen(paired=0, agreed=0), SHADOW, LIMITS, "not sure yet: disagreement"),
+        (seen(300), SHADOW, LIMITS, "not sure yet: errors"),
     ],
 )  # fmt: skip
 def test_missing_evidence_waits(challenger: Seen, stage: Stage, limits: Any, why: str) -> None:

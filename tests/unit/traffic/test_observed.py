@@ -77,6 +77,21 @@ def test_each_variant_has_its_own_requests(store: Engine) -> None:
     assert (theirs.elapsed_ms.tolist(), mine.elapsed_ms.tolist()) == ([1.0, 1.0, 3.0], [1.0, 5.0, 9.0])
 
 
+def test_a_shadow_that_failed_has_failed_like_a_canary(store: Engine) -> None:
+    """Its rows repeat the champion's answer: they are requests of the challenger, and neither answers nor pairs."""
+    beside = [challenger(Variant.SHADOW, request_id=shadow_id(f"{number:08x}")) for number in range(2)]
+    failed = [
+        {"variant": Variant.SHADOW_FAILED.value, "request_id": shadow_id(f"{number:08x}"), GROUP: 7}
+        for number in (2, 3)
+    ]
+    log(store, {}, {}, {}, {}, *beside, *failed)
+    theirs, mine = observed(store, Mode.SHADOW)
+    assert (theirs.requests, theirs.failed, theirs.classes) == (4, 0, NONE | {GOOD: 4})
+    assert (mine.requests, mine.failed, mine.failing, mine.classes) == (4, 2, 1.0, NONE | {GOOD: 2})
+    assert (mine.paired, mine.agreed) == (2, 2)
+    assert observed(store)[1].requests == 0  # a canary counts no shadow
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -85,6 +100,7 @@ def test_each_variant_has_its_own_requests(store: Engine) -> None:
         {"run_id": "another"},  # of a registered model that was made again
         {"model_version": "3"},
         {"variant": Variant.SHADOW.value},
+        {"variant": Variant.SHADOW_FAILED.value},
         {"variant": None},  # of a release from before there were variants
     ],
 )

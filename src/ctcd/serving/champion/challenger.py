@@ -5,12 +5,13 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from threading import Event
 
 from ctcd.contract.payload import Challenger as Information
 from ctcd.contract.spec import Contract
-from ctcd.contract.traffic import Experiment, Mode, Variant
+from ctcd.contract.traffic import LEAD_SECONDS, Experiment, Mode, Variant
 from ctcd.errors import UsageError
 from ctcd.model.served import Served
 from ctcd.serving.champion import follower
@@ -52,6 +53,7 @@ class ChallengerFollower:
         self._running: Running | None = None
         self._began = time.time()
         self._known: Experiment | None = None
+        self._seen: float | None = None
         self.information: Information | None = None
         """What the service reports about the challenger; None if there is none."""
         self._loop = Loop("challenger", self._run, ended=metrics.restarted)
@@ -74,12 +76,12 @@ class ChallengerFollower:
         experiment = _experiment(named)
         if experiment is None or experiment.mode not in self._modes:
             self._loading.reset()
-            self._to(None)
+            self._to(None, named.looked_at)
             self.information = None
             return
         running = self._running
         if running is None or (running.served.version, running.served.info.run_id) != (named.version, named.run_id):
-            self._to(None)
+            self._to(None, named.looked_at)
             served = self._loading.load(named, "there is no challenger, and the champion answers")
             running = Running(experiment, replace(served, variant=Variant.CHALLENGER)) if served else None
             if running:
@@ -87,6 +89,8 @@ class ChallengerFollower:
         else:
             running = replace(running, experiment=experiment)
         self._to(running)
+        if named.looked_at and not named.error:
+            self._seen = datetime.fromisoformat(named.looked_at).timestamp()
         self.information = Information(
             version=named.version,
             mode=experiment.mode,
@@ -97,13 +101,19 @@ class ChallengerFollower:
             refused=self._loading.refused,
         )
 
-    def _to(self, running: Running | None) -> None:
+    def _to(self, running: Running | None, looked_at: str = "") -> None:
+        """Change to an experiment, or to none as the registry said at a time; empty: its state cannot be read."""
         if running == self._running:
             return
         self._change(running)
         self._running = running
         if running is None:
             logger.info("the challenger no longer gets traffic")
+            if looked_at and self._seen is not None:
+                # When it was stopped is not known: at the earliest when the registry last said that it runs.
+                seconds = datetime.fromisoformat(looked_at).timestamp() - max(self._seen, self._began)
+                if seconds > LEAD_SECONDS:
+                    self._late("ended here up to", seconds, "was stopped")
         else:
             experiment = running.experiment
             what = f"{experiment.mode}, share {experiment.share:g} from {experiment.effective} on"
@@ -111,12 +121,17 @@ class ChallengerFollower:
             begins = experiment.begins.timestamp()
             new, self._known = experiment != self._known, experiment
             if new and self._began < begins < (now := time.time()):
-                self._metrics.challenger_late()
-                logger.warning(
-                    "the challenger's traffic changed here %.1f s after it took effect: until then, this worker may have"
-                    " answered a group with another version than other workers",
-                    now - begins,
-                )
+                self._late("changed here", now - begins, "took effect")
+
+    def _late(self, changed: str, seconds: float, when: str) -> None:
+        self._metrics.challenger_late()
+        logger.warning(
+            "the challenger's traffic %s %.1f s after it %s: until then, this worker may have answered a group with"
+            " another version than other workers",
+            changed,
+            seconds,
+            when,
+        )
 
 
 def _experiment(named: Challenger) -> Experiment | None:

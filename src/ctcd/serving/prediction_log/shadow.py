@@ -9,8 +9,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
+from math import isfinite
 from pathlib import Path
 from threading import Event
+from typing import Literal
 
 from ctcd.contract.spec import Contract
 from ctcd.contract.traffic import Mode, Variant, chosen
@@ -19,6 +22,7 @@ from ctcd.serving.champion.challenger import ChallengerFollower, Running
 from ctcd.serving.loops import Loop
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log.idle import lower_priority
+from ctcd.serving.traffic import PATIENCE
 from ctcd.store.prediction_log import LoggedPrediction, shadow_id
 
 logger = logging.getLogger(__name__)
@@ -95,12 +99,10 @@ class Shadow:
                     self._log(rows, self._running)
 
     def _log(self, rows: Sequence[LoggedPrediction], running: Running) -> None:
-        """Score rows and log the answers; a row that cannot be scored or logged is counted."""
-        began = time.perf_counter()
+        """Score rows and log the answers, or of a row that cannot be scored that the challenger failed."""
+        outcome: Literal["logged", "failed", "dropped"] = "logged"
         try:
-            found = running.served.scorer.predict([row.features for row in rows])
-            seconds = time.perf_counter() - began
-            self._append([_answer(row, found, place, running, seconds) for place, row in enumerate(rows)])
+            answers = _answers(rows, running)
         except BaseException as error:  # noqa: BLE001 - a challenger may raise anything
             if len(rows) > 1:  # bisect, to find the row that fails
                 middle = len(rows) // 2
@@ -108,10 +110,38 @@ class Shadow:
                 self._log(rows[middle:], running)
                 return
             # The text of an error may contain values of a row.
-            logger.warning("the challenger's answer in the shadow is not logged: %s", type(error).__name__)
-            self._metrics.shadowed("failed", 1)
-        else:
-            self._metrics.shadowed("logged", len(rows))
+            logger.warning("the challenger cannot score a row in the shadow: %s", type(error).__name__)
+            outcome, answers = "failed", [_failure(rows[0])]
+        try:
+            self._append(answers)
+        except Exception as error:  # noqa: BLE001 - whatever the store has, it is no failure of the challenger
+            logger.warning("rows of the shadow are not logged: %s", type(error).__name__)
+            outcome = "dropped"
+        self._metrics.shadowed(outcome, len(answers))
+
+
+def _answers(rows: Sequence[LoggedPrediction], running: Running) -> list[LoggedPrediction]:
+    """Return the challenger's answers to rows.
+
+    Raises:
+        TimeoutError: even one row at a time, they would time out in a canary. Only processor time counts, as the thread
+            may be suspended for long.
+        ValueError: a probability is not finite.
+        Exception: whatever the challenger raises.
+    """
+    began, cpu = time.perf_counter(), time.thread_time()
+    found = running.served.scorer.predict([row.features for row in rows])
+    seconds = time.perf_counter() - began
+    if time.thread_time() - cpu > PATIENCE * len(rows):
+        raise TimeoutError
+    if not all(map(isfinite, chain.from_iterable(found.probabilities))):
+        raise ValueError("a probability is not finite")
+    return [_answer(row, found, place, running, seconds) for place, row in enumerate(rows)]
+
+
+def _failure(row: LoggedPrediction) -> LoggedPrediction:
+    """Return the row of the log that says that the challenger failed; as a `FALLBACK`, it has the champion's answer."""
+    return replace(row, request_id=shadow_id(row.request_id), variant=Variant.SHADOW_FAILED)
 
 
 def _answer(

@@ -1,0 +1,50 @@
+"""How often batch scoring within the store reads its rows."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+from support.instance import CONTRACT
+from support.raw import feature_row, label_row, write_tables
+from support.serving import origin, small_scorer
+from support.stores import load
+
+from ctcd.scoring.store import missing, score_range
+from ctcd.store.engine import reading
+
+STEP = 100
+"""Instructions of SQLite that are counted as one."""
+
+
+class Work:
+    """Counts the instructions of SQLite's virtual machine, of which each row that is read takes some."""
+
+    def __init__(self, store: Engine) -> None:
+        self.steps = 0
+        event.listen(store, "checkout", self._listen)
+
+    def _listen(self, connection: Any, *_: object) -> None:
+        connection.set_progress_handler(self._count, STEP)
+
+    def _count(self) -> int:
+        self.steps += 1
+        return 0
+
+
+@pytest.mark.parametrize("chunk_rows", [10, 300])
+def test_the_rows_of_a_range_are_ranked_once(store: Engine, tmp_path: Path, chunk_rows: int) -> None:
+    """However many chunks they are scored in: the queries of a run take as much as one query without chunks, or two."""
+    rows = [feature_row(number, machine=number) for number in range(1, 301)]
+    load(store, write_tables(tmp_path, rows, [label_row(999, machine=999)]))
+    work, scorer = Work(store), small_scorer()
+    with reading(store) as connection:
+        connection.execute(missing(CONTRACT, "one")).all()
+    once, work.steps = work.steps, 0
+    # Nothing is written, so that only what is read is counted.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ctcd.scoring.store.insert_new", lambda *_: None)
+        parts = list(score_range(store, CONTRACT, scorer, origin("7"), chunk_rows=chunk_rows))
+    assert [part.rows for part in parts] == [chunk_rows] * (300 // chunk_rows)
+    assert once > 100
+    assert 0.9 * once < work.steps < 2.2 * once
