@@ -17,6 +17,7 @@ from ctcd.airflow.stage import StageOperator
 with DAG(
     f"{NAME}_batch_scoring",
     schedule=CronTriggerTimetable(dag_settings().batch_cron, timezone=str(ZONE)),
+    description=f"The newest features that the champion has not scored yet; at {dag_settings().batch_cron} in {ZONE}",
     dagrun_timeout=timedelta(hours=4),
     doc_md=__doc__,
     tags=[NAME, "scoring"],

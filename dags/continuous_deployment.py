@@ -38,6 +38,7 @@ def broken(ti: Any) -> str:
 with DAG(
     f"{NAME}_classification_cd",
     schedule=[CHAMPION],
+    description="Deployment of the champion, with probes, and rollback if it is broken; for each new champion",
     dagrun_timeout=timedelta(hours=1),
     doc_md=__doc__,
     tags=[NAME, "deployment"],

@@ -73,6 +73,7 @@ with DAG(
         "profile": Param(
             None,
             type=["null", "string"],
+            maxLength=100,
             title="Profile",
             description="A profile of training.toml; empty: that of the variable model_version.",
         ),

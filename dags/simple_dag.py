@@ -7,8 +7,9 @@ from `base_dt(dag_run)`, as in the other DAGs.
 """
 
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Param
 
+from ctcd.airflow.dates import BASE_DT_PARAM
 from ctcd.airflow.defaults import DAGS
 
 COMMAND = """
@@ -20,12 +21,19 @@ COMMAND = """
 with DAG(
     "simple_dag",
     schedule="@daily",
+    description="Tutorial: three tasks to copy from; daily",
+    params={
+        **BASE_DT_PARAM,
+        "seconds": Param(
+            1, type="integer", minimum=0, maximum=60, title="Seconds", description="How long the task sleep takes."
+        ),
+    },
     doc_md=__doc__,
     tags=["tutorial"],
     **DAGS,
 ) as dag:
     print_date = BashOperator(task_id="print_date", bash_command="date", doc_md="Prints the date of the worker.")
-    sleep = BashOperator(task_id="sleep", bash_command="sleep {{ params.seconds }}", params={"seconds": 1})
+    sleep = BashOperator(task_id="sleep", bash_command="sleep {{ params.seconds }}", doc_md="Waits.")
     templated = BashOperator(task_id="templated", bash_command=COMMAND, doc_md="Prints the next five days.")
 
     print_date >> [sleep, templated]

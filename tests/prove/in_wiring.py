@@ -522,6 +522,18 @@ DEFECTS = [
         '    __import__("logging").getLogger("ctcd").debug("follow %s", settings.tracking_uri)\n    loop.start()\n',
         MARKS,
     ),
+    _service(
+        "URL of the cache in a line of the service", "serving/cache.py",
+        "    url = settings.cache_url.get_secret_value()\n",
+        '    url = settings.cache_url.get_secret_value()\n    logger.debug("answers are kept at %s", url)\n',
+        MARKS,
+    ),
+    _service(
+        "token for MLflow in a line of the service", "serving/runtime.py",
+        "        tune_interpreter()\n        logger.info(",
+        '        tune_interpreter()\n        logger.debug("%s", __import__("os").environ.get("MLFLOW_TRACKING_TOKEN"))\n        logger.info(',
+        MARKS,
+    ),
     _code(
         "challenger that is heard of too late", "serving/champion/poller.py",
         "least = pause = min(self.seconds, MAX_PAUSE) if self.challenger else self.seconds",

@@ -17,10 +17,19 @@ NAME = "Zaphod"
 """Part of every value of a personal column, and of nothing else."""
 PASSWORD, OPTION, TOKEN = "mkPassword8Qz4Xw2", "mkOption7Tn3Lk9Rb", "mkToken5Vd6Yh1Jc0"
 API_KEY, METRICS_KEY, WRONG_KEY = "mkApiKey4Hs7Wq1Zt9Px", "mkMetricsKey2Gf8Nc5Dj", "mkWrongKey6Bm3Rv0Kx"
-SECRETS = (PASSWORD, OPTION, TOKEN, API_KEY, METRICS_KEY, WRONG_KEY)
+BROKER, CACHE = "mkBroker3Wy8Lp5Zr1V", "mkCache9Dk4Sv7Qe2Jm"
+MLFLOW_PASSWORD, MLFLOW_TOKEN = "mkTracked1Xb6Hn0Uf8", "mkBearer7Cg2Po5Ys3Wd"
+SECRETS = (PASSWORD, OPTION, TOKEN, API_KEY, METRICS_KEY, WRONG_KEY, BROKER, CACHE, MLFLOW_PASSWORD, MLFLOW_TOKEN)
 SHORT = 12
 """So many characters of a password are found by chance, too."""
 KEYS = {"CTCD_API_KEYS": API_KEY, "CTCD_METRICS_KEYS": METRICS_KEY}
+CREDENTIALS = KEYS | {
+    "CTCD_BROKER_URL": f"redis://:{BROKER}@127.0.0.1:1/0",
+    "CTCD_CACHE_URL": f"redis://:{CACHE}@127.0.0.1:1/0",
+    "MLFLOW_TRACKING_PASSWORD": MLFLOW_PASSWORD,
+    "MLFLOW_TRACKING_TOKEN": MLFLOW_TOKEN,
+}
+"""All variables that hold a secret, but for the URLs of store and MLflow; broker and cache do not answer."""
 
 
 def with_names(file: Path) -> None:

@@ -285,6 +285,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
             "decide(gate.output) >> [promote, not_promoted(gate.output)]",
         ],
         "DAG(**)": "DAGS | {'user_defined_macros': DAGS['user_defined_macros'] | {'profile': profile}}",
+        "Param(maxLength)": 100,  # the name of a profile, not a text
         "extract(conn_id)": "FEATURE_STORE",
         "extract(sql)": "'snapshot.mariadb.sql'",
         "extract(handler)": "rows_required",
@@ -333,6 +334,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "dags/simple_dag.py": {
         "DAG(schedule)": "'@daily'",
+        "Param(minimum)": 0,
+        "Param(maximum)": 60,  # a tutorial's task does not occupy a worker for long
         "order": "print_date >> [sleep, templated]",
         "DAG(**)": "DAGS",
         "print_date(bash_command)": "'date'",

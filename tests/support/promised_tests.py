@@ -25,14 +25,14 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "api": 6, "data": 4, "demo": 1, "migrations": 1, "policies": 8,
     },
     "tests/integration/cli": {
-        "commands": 7, "completion": 3, "contract_change": 2, "marks": 1, "odd_home": 1, "one_connection": 1,
+        "commands": 7, "completion": 3, "contract_change": 2, "marks": 2, "odd_home": 1, "one_connection": 1,
         "personal_data": 3, "real_defaults": 5, "streams": 7,
     },
     "tests/integration/contract": {
-        "forms_of_contracts": 3,
+        "forms_of_contracts": 4,
     },
     "tests/integration/dags": {
-        "deployment_dag": 5, "hook": 7, "import": 5, "pod": 6, "prepare": 2, "simple": 1, "stack": 1,
+        "deployment_dag": 5, "hook": 7, "import": 7, "pod": 6, "prepare": 2, "simple": 1, "stack": 1,
         "training_dag": 15,
     },
     "tests/integration/deployment": {
@@ -86,7 +86,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "kubernetes": 8, "manifests": 2, "process": 10, "scripts": 19, "smoke": 7,
     },
     "tests/unit/drafts": {
-        "check": 10, "columns": 24, "conformance": 4, "general_tests": 2, "init": 23, "source": 3,
+        "check": 10, "columns": 24, "conformance": 4, "general_tests": 2, "init": 24, "source": 3,
     },
     "tests/unit/model": {
         "encoder": 16, "estimator": 11, "metrics": 7, "probes": 4, "pyfunc": 4, "reference": 8, "scorer": 13,
@@ -142,7 +142,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
 
 TESTS = {f"{folder}/test_{name}.py": number for folder, names in _BY_FOLDER.items() for name, number in names.items()}
 
-_ALL = {"code": 255, "configuration": 61, "data": 34, "model": 21, "payload": 15, "service": 153, "workflow": 151}
+_ALL = {"code": 255, "configuration": 61, "data": 34, "model": 21, "payload": 15, "service": 155, "workflow": 151}
 _QUICK = {"code": 0, "configuration": 57, "data": 22, "model": 21, "payload": 5, "service": 4, "workflow": 142}
 DEFECTS = _ALL | {f"quick {area}": number for area, number in _QUICK.items()}
 """By area: what `make prove` plants, and what of it `make test` does."""

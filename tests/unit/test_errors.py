@@ -30,6 +30,7 @@ READ_ANYWAY = {
     ("src/ctcd/training/grid.py", "ValidationError"): "an error in a policy",
     ("src/ctcd/drafts/check.py", "TypeError|ValueError|OSError"): "an error in a policy",
     ("src/ctcd/drafts/check.py", "ValidationError"): "an error in a contract's own examples; the input is left out",
+    ("src/ctcd/registry/tracking.py", "MlflowException"): "the class of the exception behind it is shown",
     ("src/ctcd/settings.py", "ValidationError"): "our validators' messages; the input is left out",
     ("src/ctcd/contract/validation.py", "SchemaErrors"): "the positions of rows and the rules they break are read",
     ("src/ctcd/serving/http/handlers.py", "ValidationError"): "the problem's document leaves the values out",

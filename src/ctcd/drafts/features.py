@@ -67,7 +67,7 @@ def features_source(identity: Identity, columns: Iterable[Found], signals: Mappi
             "predictions_table": f"{identity.name}_predictions",
             "snapshot_date": identity.snapshot_date,
             "max_quarantine_share": identity.quarantine,
-            "draft": "roles and personal columns; floors and slices of promotion.toml",
+            "draft": "roles and personal columns; floors, slices and speed of promotion.toml",
         },
     )
     return (

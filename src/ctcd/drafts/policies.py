@@ -87,8 +87,9 @@ def policies(
         "slice_rows": slice_rows,
         "slice_accuracy": max(0.05, round(found.logistic.accuracy - 1 / math.sqrt(slice_rows), 2)),
         "max_ece": round(min(0.4, max(0.08, found.logistic.ece + 3 * found.chance)), 2),
-        "batch_row_ms": max(0.5, round(50 / rows, 1)),
         "min_class_share": min(0.02, max(0.001, round(float(shares.min()) / 2, 3))),
+        "classes": len(contract.classes),
+        "inputs": len(contract.model_inputs),
         "iterations": 2000 if len(contract.classes) * len(contract.model_inputs) < 200 else 500,
         "row_name": "Row",
     }

@@ -35,7 +35,7 @@ class RuleResult:
     """Result of one rule of the policy.
 
     Args:
-        value: measured value; None if there is none, text if it is not a finite number.
+        value: measured value, an integer if it is a count; None if there is none, text if it is not a finite number.
         limit: required value; None if the rule is switched off or has no limit.
     """
 
@@ -122,10 +122,8 @@ def _not_rolled_back(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
 def _scored(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
     passed = _is_scored(evaluation)
     explanation = "every row of the holdout was scored" if passed else f"it could not be scored: {evaluation.problem}"
-    rows = float(len(evaluation.predicted))
-    yield RuleResult(
-        name="rows scored", value=rows, limit=float(len(evaluation.truth)), passed=passed, explanation=explanation
-    )
+    rows, limit = len(evaluation.predicted), len(evaluation.truth)
+    yield RuleResult(name="rows scored", value=rows, limit=limit, passed=passed, explanation=explanation)
 
 
 def _is_scored(evaluation: Evaluation) -> bool:
@@ -142,8 +140,8 @@ def _accepted(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
         explanation = f"the API would refuse {rows_refused} of the holdout, the first because of {evaluation.refusal}"
     yield RuleResult(
         name="rows that the API accepts",
-        value=None if refused is None else float(rows - refused),
-        limit=float(rows),
+        value=None if refused is None else rows - refused,
+        limit=rows,
         passed=refused == 0,
         explanation=explanation,
     )
@@ -167,11 +165,10 @@ def _drafts(evaluation: Evaluation, _: Policy) -> Iterator[RuleResult]:
         explanation = "nothing in the contract is a draft"
     else:
         explanation = "allowed outside production" if allowed else "confirm them, ctcd contract check lists them"
-    limit = None if allowed else 0.0
     yield RuleResult(
         name="drafts in the contract",
-        value=float(found),
-        limit=limit,
+        value=found,
+        limit=None if allowed else 0,
         passed=allowed or not found,
         explanation=explanation,
     )
@@ -197,8 +194,8 @@ def _binary(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
     )
     yield RuleResult(
         name="rows decided as the policy says",
-        value=float(rows - evaluation.threshold_mismatches),
-        limit=float(rows),
+        value=rows - evaluation.threshold_mismatches,
+        limit=rows,
         passed=not evaluation.threshold_mismatches,
         explanation=explanation,
     )
@@ -274,9 +271,9 @@ def _freshness(evaluation: Evaluation, policy: Policy) -> Iterator[RuleResult]:
             f"its snapshot is of {evaluation.trained_on}, after {evaluation.judged_on}: one of the two days is wrong"
         )
         shown = limit if isinstance(limit, float) else None
-        yield RuleResult(name=name, value=float(days), limit=shown, passed=False, explanation=explanation)
+        yield RuleResult(name=name, value=days, limit=shown, passed=False, explanation=explanation)
         return
-    result = _at_most(name, None if days is None else float(days), limit)
+    result = _at_most(name, days, limit)
     judged = f"snapshot of {evaluation.trained_on or 'an unknown day'}, judged as of {evaluation.judged_on}"
     yield replace(result, explanation=f"{result.explanation}: {judged}")
 
@@ -390,8 +387,8 @@ def _difference(
     enough = rows >= rule.min_rows
     yield RuleResult(
         name="rows compared",
-        value=float(rows),
-        limit=float(rule.min_rows),
+        value=rows,
+        limit=rule.min_rows,
         passed=enough,
         explanation=f"{len(unseen) - rows} left out because one of the two was trained on their groups"
         if enough
@@ -492,4 +489,6 @@ def shown_value(value: float | str | None) -> str:
         return "-"
     if isinstance(value, str):
         return value
-    return f"{value:.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.4f}"
+    # A count of 0 is whole, but a score of 0 has the digits of a score.
+    whole = isinstance(value, int) or (value == int(value) and abs(value) >= 1)
+    return f"{value:.0f}" if whole else f"{value:.4f}"

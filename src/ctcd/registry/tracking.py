@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import mlflow
+import requests
 from mlflow import MlflowClient, environment_variables
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
@@ -90,11 +91,16 @@ def mlflow_errors(uri: str) -> Iterator[None]:
                 where=masked(uri),
                 hint="if it was deleted by mistake, restore MLflow's database and artifacts from a backup",
             ) from error
-        raise Unreachable(
-            f"MLflow does not answer as it should: {error.error_code}",
-            where=masked(uri),
-            hint="check MLFLOW_TRACKING_URI and that the server runs this version of MLflow",
-        ) from error
+        # Of a request without an answer, too, MLflow says INTERNAL_ERROR: what happened is the exception behind its own.
+        reason = error.__cause__ or error.__context__
+        if isinstance(reason, requests.ConnectionError | requests.Timeout):
+            what, check = f"MLflow cannot be reached: {type(reason).__name__}", "that the server runs"
+        else:
+            what, check = (
+                f"MLflow does not answer as it should: {error.error_code}",
+                "that the server runs this version of MLflow",
+            )
+        raise Unreachable(what, where=masked(uri), hint=f"check MLFLOW_TRACKING_URI and {check}") from error
 
 
 def translate_mlflow_errors(kind: C) -> C:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.command import COMMAND
 from support.instance import INSTANCE
-from support.marks import KEYS, SECRETS, in_files, in_texts
+from support.marks import CREDENTIALS, SECRETS, in_files, in_texts
 from support.warm_commands import Program
 
 pytestmark = pytest.mark.integration
@@ -50,7 +50,7 @@ class Project:
             "CTCD_HOME": str(self.folder / "var"),
             "FEATURE_STORE_URL": "",
             "MLFLOW_TRACKING_URI": "",
-            **KEYS,
+            **CREDENTIALS,
         }
         return subprocess.run(  # noqa: S603 - our own command
             [*(program or self.program), *arguments],

@@ -7,11 +7,12 @@ from pathlib import Path
 from socket import create_server, socket
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import URL, make_url
 from support.instance import CONTRACT
 from support.mariadb import database
 from support.marks import (
-    KEYS,
+    CREDENTIALS,
     NAME,
     PASSWORD,
     SECRETS,
@@ -26,7 +27,7 @@ from support.marks import (
 
 from ctcd.cli.app import COMMANDS, run
 from ctcd.derived import synthetic
-from ctcd.settings import load_settings
+from ctcd.settings import MLFLOW_SECRETS, Settings, load_settings, variable
 
 pytestmark = pytest.mark.integration
 
@@ -68,7 +69,7 @@ STEPS: list[tuple[int, str]] = [
     (5, "rollback"),
     (0, "stop --target process"),
     (2, "serve --port {port}"),  # which is taken
-    (2, "consume"),  # from no broker
+    (6, "consume"),  # from a broker that does not answer
     (0, f"predict {TABLE} --out scores.csv"),
     (3, f"predict raw/{TABLE}.csv.gz --out scores.csv"),
     (0, "predict --new"),
@@ -107,7 +108,7 @@ def folder(tmp_path: Path, mariadb: URL, empty_mlflow: Path, monkeypatch: pytest
             "CTCD_HOME": str(tmp_path / "var"),
             "FEATURE_STORE_URL": marked(url).render_as_string(hide_password=False),
             "CTCD_LOG_LEVEL": "debug",
-            **KEYS,
+            **CREDENTIALS,
         }
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
@@ -119,6 +120,14 @@ def taken() -> Iterator[socket]:
     """A socket that listens."""
     with create_server(("127.0.0.1", 0)) as listening:
         yield listening
+
+
+def test_every_secret_has_a_mark() -> None:
+    """A setting that is new and holds a secret is marked, too, or this fails."""
+    held = {variable(name) for name, field in Settings.model_fields.items() if field.annotation is SecretStr}
+    marked_ones = CREDENTIALS | unreachable()
+    assert held | {*MLFLOW_SECRETS} == set(marked_ones)
+    assert all(len([mark for mark in SECRETS if mark in value]) >= 1 for value in marked_ones.values())
 
 
 def test_no_command_says_a_secret_or_a_name(

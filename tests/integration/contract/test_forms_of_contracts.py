@@ -92,6 +92,32 @@ def test_a_contract_of_this_form_goes_from_a_table_to_logged_answers(
     _through_all_stages(small, instance, settings, tmp_path)
 
 
+@pytest.mark.parametrize("small", ALL, ids=[small.name for small in ALL])
+def test_a_contract_of_this_form_has_the_same_snapshot_on_both_stores(
+    small: Small, tmp_path: Path, empty_store_url: str
+) -> None:
+    """Migration, ingest, snapshot and validation work on MariaDB as on SQLite: each row has the same values and types."""
+    instance = write_instance(small, tmp_path / "contracts")
+    found: list[pd.DataFrame] = []
+    for number, url in enumerate(("", empty_store_url)):
+        home = tmp_path / f"home-{number}"
+        home.mkdir()
+        settings = Settings(home=home, contracts=instance.folder, feature_store_url=SecretStr(url))
+        _tables(instance, settings)
+        if not found:
+            synthetic.write(
+                instance.contract, tmp_path / "raw", rows=small.rows, seed=1, end=settings.today(), error_rate=0.01
+            )
+        data.ingest(settings, tmp_path / "raw", replace=True)
+        _, last = pipeline.labelled_days(settings)
+        data.snapshot(settings, last, months=120)
+        frame = data.valid_snapshot(settings, last).frame
+        found.append(frame.sort_values(frame.columns.tolist(), ignore_index=True))
+    of_sqlite, of_mariadb = found
+    assert len(of_sqlite) > small.rows / 2
+    pd.testing.assert_frame_equal(of_sqlite, of_mariadb)
+
+
 @pytest.mark.parametrize("estimator", ["hist_gradient_boosting", "model:Ours"])
 def test_an_estimator_goes_from_a_table_to_logged_answers(estimator: str, tmp_path: Path, empty_mlflow: Path) -> None:
     """scikit-learn's trees, and an estimator of the instance, pass the same stages; run and model say which code made them."""

@@ -42,6 +42,9 @@ PROGRAM = """
             "errors": list(bag.import_errors.values()),
             "warnings": [str(one.message) for one in seen],
             "dags": {name: {"doc": dag.doc_md, "tags": sorted(dag.tags), "max_active_runs": dag.max_active_runs,
+                            "description": dag.description or "",
+                            "params": {name: {**param.schema, "description": param.description}
+                                       for owner in (dag, *dag.tasks) for name, param in owner.params.items()},
                             "tasks": {task.task_id: {"retries": task.retries, "timeout": task.execution_timeout is not None,
                                                      "backoff": task.retry_exponential_backoff}
                                       for task in dag.tasks}}
@@ -100,6 +103,43 @@ def test_dag_files_are_light_and_clean() -> None:
                 assert task["retries"], path.name
                 assert task["timeout"], path.name
                 assert task["backoff"] > 1, path.name
+
+
+LIMITS = {"const", "enum", "format", "maxLength", "maximum", "pattern"}
+"""What limits a parameter, of which each has at least one."""
+
+
+def missing(dag: dict[str, Any]) -> list[str]:
+    """Return what Airflow's lists and trigger form would not say about a DAG and its parameters, or not check."""
+    found = [] if dag["description"] else ["description"]
+    for name, schema in dag["params"].items():
+        found += [f"{name}: {key}" for key in ("title", "description", "type") if not schema.get(key)]
+        found += [f"{name}: limit"] if schema.get("type") != "boolean" and not LIMITS & schema.keys() else []
+    return found
+
+
+def test_every_dag_and_parameter_is_described_and_limited() -> None:
+    """Lists of DAGs say what each is for; trigger forms say what each parameter is, and refuse what it cannot be."""
+    dags = {name: dag for parsed in parse(*FILES) for name, dag in parsed["dags"].items()}
+    assert {name: missing(dag) for name, dag in dags.items()} == {name: [] for name in dags}
+    assert sum(bool(dag["params"]) for dag in dags.values()) >= 3
+
+
+def test_a_parameter_that_is_not_described_or_limited_is_seen(tmp_path: Path) -> None:
+    """Of a DAG, and of one of its tasks."""
+    file = tmp_path / "bare.py"
+    file.write_text(
+        "from airflow.sdk import DAG, Param\n"
+        "from airflow.providers.standard.operators.bash import BashOperator\n"
+        "with DAG('bare', params={'days': Param(1, type='integer', title='Days', description='How many.')}):\n"
+        "    BashOperator(task_id='sleep', bash_command='sleep 1', params={'seconds': 1})\n"
+    )
+    [parsed] = parse(file)
+    assert missing(parsed["dags"]["bare"]) == [
+        "description",
+        "days: limit",
+        *(f"seconds: {what}" for what in ("title", "description", "type", "limit")),
+    ]
 
 
 def test_dag_files_need_no_secret() -> None:

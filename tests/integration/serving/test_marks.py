@@ -11,6 +11,7 @@ from support.instance import CONTRACT
 from support.load import wait
 from support.marks import (
     API_KEY,
+    CREDENTIALS,
     METRICS_KEY,
     NAME,
     SECRETS,
@@ -60,9 +61,11 @@ def requests(client: httpx.Client) -> dict[str, int]:
 
 
 def test_a_service_says_no_secret_and_no_name(
-    built: tuple[BentoReport, Path], settings: Settings, store_url: str
+    built: tuple[BentoReport, Path], settings: Settings, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At its most talkative level, while all is well, while the store refuses, and while the registry is away."""
+    """At its most talkative level, while all is well, while store or cache fail, and while the registry is away."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
     url = marked(make_url(store_url))
     changed = {
         "feature_store_url": SecretStr(url.render_as_string(hide_password=False)),
@@ -70,6 +73,7 @@ def test_a_service_says_no_secret_and_no_name(
         "model_source": ModelSource.REGISTRY,
         "api_keys": SecretStr(API_KEY),
         "metrics_keys": SecretStr(METRICS_KEY),
+        "cache_url": SecretStr(CREDENTIALS["CTCD_CACHE_URL"]),
         "log_level": LogLevel.DEBUG,
         "follow_seconds": 0.2,
         "drain_seconds": 0.5,
@@ -96,6 +100,7 @@ def test_a_service_says_no_secret_and_no_name(
         engine.dispose()
         assert requests(client) == expected
         wait(lambda: "does not accept predictions" in service.log.read_text())
+        assert "the cache server failed" in service.log.read_text()
         info = {"X-API-Key": API_KEY}
         wait(lambda: client.get("/model-info", headers=info).json()["registry_error"] != "")
         pages = {

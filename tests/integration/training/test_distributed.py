@@ -36,6 +36,11 @@ TWO = Profile(
 )
 
 
+LINEAR = Profile(
+    name="linear", description="", estimator="logistic_regression", fixed={"max_iter": 500}, grid={"C": [0.01, 1.0]}
+)
+
+
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
     return snapshot_frame(CONTRACT, rows=2_000, base_dt=DAY)
@@ -45,8 +50,8 @@ def prepared(frame: pd.DataFrame, settings: Settings, profile: Profile = TWO) ->
     return prepare(frame, CONTRACT, Plan(profile=profile, base_dt=DAY), settings=settings)
 
 
-def in_steps(frame: pd.DataFrame, settings: Settings) -> TrainingReport:
-    ready = prepared(frame, settings)
+def in_steps(frame: pd.DataFrame, settings: Settings, profile: Profile = TWO) -> TrainingReport:
+    ready = prepared(frame, settings, profile)
     for index in reversed(range(len(ready.trials))):
         run_trial(ready.training, index, CONTRACT, settings=settings)
     return finish(ready.training, CONTRACT, settings=settings)
@@ -71,13 +76,14 @@ def runs_of(client: MlflowClient, report: TrainingReport) -> list[tuple[str, dic
     return sorted((run.info.run_name, run.data.params) for run in found)
 
 
-def test_steps_give_what_one_process_gives(frame: pd.DataFrame, settings: Settings) -> None:
+@pytest.mark.parametrize("profile", [TWO, LINEAR], ids=["catboost", "logistic_regression"])
+def test_steps_give_what_one_process_gives(frame: pd.DataFrame, settings: Settings, profile: Profile) -> None:
     """The same data gives the same report, runs and probabilities, whether trials run in one process or in steps."""
-    one = train(frame, CONTRACT, Plan(profile=TWO, base_dt=DAY), settings=settings)
+    one = train(frame, CONTRACT, Plan(profile=profile, base_dt=DAY), settings=settings)
     client = tracking.connect(settings)
     whole, whole_runs = scorer_of(client, one, settings), runs_of(client, one)
     elsewhere = settings.model_copy(update={"home": settings.home.parent / "elsewhere"})
-    other = in_steps(frame, elsewhere)
+    other = in_steps(frame, elsewhere, profile)
     client = tracking.connect(elsewhere)
     assert plain(other) == plain(one)
     assert runs_of(client, other) == whole_runs

@@ -88,20 +88,23 @@ def test_connecting_does_not_change_the_settings(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("uri", "place"),
+    ("uri", "said"),
     [
-        ("http://someone:hunter22@127.0.0.1:9", "http://127.0.0.1:9"),
-        ("mysql+pymysql://someone:hunter22@127.0.0.1:9/mlflow", "mysql+pymysql://127.0.0.1:9/mlflow"),
+        ("http://someone:hunter22@127.0.0.1:9", "http://127.0.0.1:9: MLflow cannot be reached: ConnectionError"),
+        (
+            "mysql+pymysql://someone:hunter22@127.0.0.1:9/mlflow",
+            "mysql+pymysql://127.0.0.1:9/mlflow: MLflow's database does not answer: OperationalError",
+        ),
     ],
 )
-def test_a_dead_server_is_detected_within_seconds(uri: str, place: str) -> None:
+def test_a_dead_server_is_detected_within_seconds(uri: str, said: str) -> None:
     """A server that does not answer gives a one-line error within seconds that names it, without user and password."""
     start = time.perf_counter()
     with pytest.raises(Unreachable) as caught:
         tracking.connect(at(uri))
     message = str(caught.value)
     assert time.perf_counter() - start < 20
-    assert place in message
+    assert said in message
     assert "\n" not in message
     assert "hunter22" not in message
     assert "someone" not in message

@@ -13,7 +13,7 @@ import support.airflow_home  # noqa: F401 - before Airflow
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 from pydantic import SecretStr
 from support.instance import CONTRACT
-from support.marks import KEYS, SECRETS, in_texts, unreachable
+from support.marks import CREDENTIALS, SECRETS, in_texts, unreachable
 from support.processes import still_running
 
 from ctcd.airflow import stage
@@ -112,7 +112,7 @@ def test_a_task_says_and_leaves_no_secret_of_its_worker(
     """Not in its log at the most talkative level, its error, its XComs, its templates or its links, however it ends."""
     caplog.set_level(logging.DEBUG)
     connection = unreachable()["FEATURE_STORE_URL"].replace("mysql+pymysql", "mariadb")
-    for name, value in (KEYS | unreachable() | {"AIRFLOW_CONN_FEATURE_STORE": connection}).items():
+    for name, value in (CREDENTIALS | unreachable() | {"AIRFLOW_CONN_FEATURE_STORE": connection}).items():
         monkeypatch.setenv(name, value)
     command_of = process.command
     script = f"echo started >&2; {ending}"

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 from support.containers import archive_problems
 from support.instance import FOLDER
-from support.marks import API_KEY, KEYS, SECRETS, in_files, in_texts, unreachable
+from support.marks import API_KEY, CREDENTIALS, SECRETS, in_files, in_texts, unreachable
 from support.serving import INFO
 
 from ctcd.errors import UsageError
@@ -69,7 +69,7 @@ def test_no_secret_of_the_environment_reaches_a_build(
     (bento / "src" / "model").mkdir(parents=True)
     (bento / "bento.yaml").touch()
     INFO.save(bento / "src" / "model")
-    marked = KEYS | unreachable()
+    marked = CREDENTIALS | unreachable()
     for name, value in (marked | {"CTCD_HOME": str(tmp_path / "var"), "CTCD_CONTRACTS": str(FOLDER)}).items():
         monkeypatch.setenv(name, value)
     images.main(bento=bento)

@@ -113,6 +113,21 @@ def test_the_policy_is_measured(drafted: Instance, table: Path) -> None:
     assert 0.4 < policy.binary.average_precision < 1
 
 
+def test_what_the_data_do_not_say_is_explained(drafted: Instance, tmp_path: Path) -> None:
+    """The limits of speed and the number of iterations say why they are what they are, and that a person confirms them."""
+    policy = drafted.promotion_policy.read_text()
+    assert "both limits are the same in every draft: to be confirmed" in policy
+    assert "speed of promotion.toml" in dict(drafted.contract.drafts)["contract"]
+    assert "iterations = 2000\n" in drafted.training_profiles.read_text()
+    numbers = np.round(np.random.default_rng(6).standard_normal((300, 21)), 2)
+    classes = [f"class {rank // 30}" for rank in np.argsort(np.argsort(numbers[:, 0]))]
+    wide = {f"v{place}": numbers[:, place] for place in range(21)} | {"y": classes}
+    found = drafted_from(wide, tmp_path).training_profiles.read_text()
+    assert "iterations = 500\n" in found
+    assert "It is 500 instead of 2000" in found
+    assert "here 10 and 21" in found
+
+
 def test_the_rows_it_was_drafted_from_are_ingested(drafted: Instance, table: Path, tmp_path: Path) -> None:
     """Only dirt is quarantined, and no more of it than the contract allows."""
     url = f"sqlite:///{tmp_path / 'store.db'}"

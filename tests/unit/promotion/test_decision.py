@@ -600,6 +600,14 @@ def test_every_rule_shows_what_was_found_and_what_was_demanded() -> None:
         "artifact in MB": (2.0, 100.0),
     }
     assert alone.items() <= found.items()
+    counted = [name for name, (value, _) in found.items() if repr(value).isdigit()]
+    assert counted == [
+        "rows scored",
+        "rows that the API accepts",
+        "drafts in the contract",
+        "days since the training data",
+        "rows compared",
+    ]
     assert found["holdout"] == ("0" * 12, "0" * 12)
     assert found["rows compared"] == (588.0, 30.0)
     point, limit = found["macro f1 compared with the champion"]
@@ -677,6 +685,7 @@ def test_page_is_readable() -> None:
             rule("share", 0.71234, 0.5),
             rule("one", 1.0, 2.0),
             rule("halves", 1.5, 0.0),
+            rule("count", 0, 0),
             rule("version", "1.0.0", None),
             rule("missing", None, 0.64, passed=False),
         ),
@@ -693,6 +702,7 @@ Run `abc`, against champion version 2, on the holdout `0123456789ab`.
 | share | 0.7123 | 0.5000 | pass | a \\| b |
 | one | 1 | 2 | pass | a \\| b |
 | halves | 1.5000 | 0.0000 | pass | a \\| b |
+| count | 0 | 0 | pass | a \\| b |
 | version | 1.0.0 | - | pass | a \\| b |
 | missing | - | 0.6400 | **fail** | too low |
 """
