@@ -499,7 +499,7 @@ PROMISES = [
     ("rule of the gate that a policy may leave out", "promotion/policy.py", "    freshness: Freshness\n", "    freshness: Freshness | None = None\n", "Policy.freshness"),
     ("champion changed by several tasks at once", "airflow/pools.py", "(1, \"changes the champion", "(9, \"changes the champion", "POOLS[PROMOTION_POOL]"),
     ("deployment that waits for no promotion", "dags/continuous_deployment.py", '"DAG run {{ run_id }}"],\n        pool=PROMOTION_POOL,', '"DAG run {{ run_id }}"],', "deploy(pool)"),
-    ("batch scoring at the time of the report", "dags/batch_scoring.py", "().batch_cron", "().report_cron", "DAG(schedule)"),
+    ("batch scoring at the time of the report", "dags/batch_scoring.py", "Timetable(dag_settings().batch_cron", "Timetable(dag_settings().report_cron", "DAG(schedule)"),
     ("response times in buckets that the alert cannot use", "serving/metrics.py", ", buckets=SECONDS", "", "histogram(buckets)"),
     ("data about data sent to a vendor", "monitoring/checkpoint.py", "analytics_enabled=False", "analytics_enabled=True", "analytics_enabled"),
     ("environment recorded with every model", "registry/tracking.py", "RECORD_ENV_VARS_IN_MODEL_LOGGING: False", "RECORD_ENV_VARS_IN_MODEL_LOGGING: True", "RECORD_ENV_VARS"),
