@@ -7,12 +7,12 @@ import bentoml
 
 from ctcd.model.served import load
 from examples.patterns.informed import column_of, informed
-from examples.patterns.parts import CONTRACT, LIMITS, MODEL, PREDICTION, ROW, SECOND, Answers, ask, values
+from examples.patterns.parts import CONTRACT, MODEL, PART, PREDICTION, ROW, SECOND, Answers, ask, values
 
 Rows = list[dict[str, Any]]
 
 
-@bentoml.service(traffic=LIMITS)
+@bentoml.service(**PART)
 class First:
     """The first model; its class is an input of the second one."""
 
@@ -25,7 +25,7 @@ class First:
         return self.scorer.predict(rows).classes
 
 
-@bentoml.service(traffic=LIMITS)
+@bentoml.service(**PART)
 class Second:
     """The second model, whose answer the client gets."""
 

@@ -10,12 +10,12 @@ from bentoml.exceptions import ServiceUnavailable
 from numpy.typing import NDArray
 
 from ctcd.model.served import load
-from examples.patterns.parts import CONTRACT, LIMITS, MODEL, PREDICTION, ROW, SECOND, Answers, ask, values
+from examples.patterns.parts import CONTRACT, MODEL, PART, PREDICTION, ROW, SECOND, Answers, ask, values
 
 Rows = list[dict[str, Any]]
 
 
-@bentoml.service(traffic=LIMITS)
+@bentoml.service(**PART)
 class First:
     """One model."""
 
@@ -28,7 +28,7 @@ class First:
         return self.scorer.predict(rows).probabilities
 
 
-@bentoml.service(traffic=LIMITS)
+@bentoml.service(**PART)
 class Second:
     """Another model on the same contract."""
 

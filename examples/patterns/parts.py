@@ -32,9 +32,12 @@ SETTINGS = load_settings()
 INSTANCE = load_instance(SETTINGS.contracts)
 CONTRACT = INSTANCE.contract
 ROW, PREDICTION = INSTANCE.payload.row, INSTANCE.payload.prediction
-LIMITS = {"timeout": SETTINGS.request_seconds}
-"""Limits of each part: a part that hangs fails the request."""
-ATTEMPTS = 3
+PART = {"traffic": {"timeout": SETTINGS.request_seconds}, "runner_connection": {"max_requests": 2**31, "max_age": 1e9}}
+"""Options of each part: a part that hangs fails the request, and the connections to it are kept.
+
+By default, BentoML's client closes its connections after a hundred requests, with all requests that are in progress.
+"""
+ATTEMPTS = 2
 COLUMNS = names(CONTRACT.request_columns)
 MODEL = SETTINGS.scorer_folder or Path(MODEL_FOLDER).absolute()
 """Folder of the model, as `ctcd build` puts it into a Bento."""
@@ -45,11 +48,7 @@ values = row_reader(ROW)
 
 
 async def ask(part: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
-    """Call a part; retried twice if the connection breaks.
-
-    BentoML's client opens a new session after every hundred requests, and closes the old one with all requests that are
-    in progress, also while an answer is read. Parts have no side effects, so a call can be retried; a slow one may be
-    interrupted more than once.
+    """Call a part; retried once if the connection breaks, as when the part closes an idle one. Parts have no side effects.
 
     Raises:
         ServiceUnavailable: the part does not answer.

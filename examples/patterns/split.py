@@ -9,10 +9,10 @@ from typing import Any
 import bentoml
 
 from ctcd.model.served import load
-from examples.patterns.parts import CONTRACT, LIMITS, MODEL, PREDICTION, ROW, Answers, ask, values
+from examples.patterns.parts import CONTRACT, MODEL, PART, PREDICTION, ROW, Answers, ask, values
 
 
-@bentoml.service(traffic=LIMITS)
+@bentoml.service(**PART)
 class Prediction:
     """Runs the model on encoded features."""
 
