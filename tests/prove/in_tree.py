@@ -864,7 +864,7 @@ UPLOADED = [
         ),
         (
             "limit of bytes that counts what is declared only", "http/handlers.py",
-            "                    if size > most:\n", "                    if size > 10 * most:\n",
+            "                if size > most:\n", "                if size > 10 * most:\n",
             "test_a_file_of_unknown_length_is_cut_off",
         ),
         (
@@ -1110,7 +1110,7 @@ INSTANCES = [
     ),
     _code(
         "row with any number of values validated", "serving/http/handlers.py",
-        "        require_one_row(body, len(self._known))\n", "",
+        "            require_one_row(body, len(self._known))\n", "",
         "unit/serving/test_batch_body.py::test_a_single_row_with_thousands_of_values_costs_no_error_for_each",
         area=Area.SERVICE,
     ),
@@ -1160,6 +1160,7 @@ INSTANCES = [
 ]  # fmt: skip
 
 ACCESS = "unit/serving/test_access.py"
+HANGING = "unit/serving/test_limits.py"
 DEPLOYED = "unit/deployment/test_deployed_image.py::test_a_deployment_runs_and_records_the_given_digest"
 
 TRAINING_DAG = "integration/dags/test_training_dag.py"
@@ -1421,6 +1422,19 @@ SHIPPED = [
         'refused = self._guard.check(path, scope["headers"])',
         'refused = None if scope["method"] == "OPTIONS" else self._guard.check(path, scope["headers"])',
         f"{ACCESS}::test_what_is_not_open_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "body that is waited for without a limit", "serving/http/handlers.py",
+        "        async with asyncio.timeout(self._limits.request_seconds):\n"
+        "            body = await _body(request, trace, self._limits.request_max_bytes)\n",
+        "        body = await _body(request, trace, self._limits.request_max_bytes)\n"
+        "        async with asyncio.timeout(self._limits.request_seconds):\n",
+        f"{HANGING}::test_a_body_that_does_not_arrive_is_refused_in_time", area=Area.SERVICE,
+    ),
+    _code(
+        "late prediction that is called a late body", "serving/http/handlers.py",
+        "    trace.arrived = True\n", "",
+        f"{HANGING}::test_a_disk_that_hangs_does_not_block_a_request", area=Area.SERVICE,
     ),
     _code(
         "metrics open to every client with a key of the API", "serving/http/api_keys.py",

@@ -185,9 +185,12 @@ class Encoder:
 
     def _features(self, numbers: NDArray[np.float64], columns: Values) -> FeaturesData:
         center, scale = self._shift
-        counts = [_counts(name, columns[name], list_of) for name, list_of in self.lists.items()]
+        numeric = np.empty((len(numbers), len(self.number_names)), dtype=np.float32)
         with np.errstate(over="ignore"):  # overflows to infinity, which trees can compare
-            numeric = np.hstack([(numbers - center) / scale, *counts]).astype(np.float32)
+            numeric[:, : len(self.numeric)] = (numbers - center) / scale
+        place = len(self.numeric)
+        for name, list_of in self.lists.items():
+            numeric[:, place : (place := place + len(list_of.items))] = _counts(name, columns[name], list_of)
         categories = np.empty((len(numbers), len(self.categorical)), dtype=object)
         for index, name in enumerate(self.categorical):
             seen = {value: _category(name, value) for value in set(columns[name])}

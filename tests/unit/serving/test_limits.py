@@ -28,7 +28,8 @@ def stalled(client: TestClient, path: str) -> tuple[int, bytes]:
 
     async def receive() -> Message:
         if not parts:
-            await asyncio.sleep(600)
+            await asyncio.sleep(10)  # then the client gives up
+            return {"type": "http.disconnect"}
         return parts.pop()
 
     async def send(message: Message) -> None:
