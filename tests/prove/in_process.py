@@ -542,6 +542,8 @@ RUNNING = [
     ("image that trusts placeholders", "docker/Dockerfile", "CTCD_ENVIRONMENT=production", "CTCD_ENVIRONMENT=local", "docker/Dockerfile"),
     ("proxy that sends requests to a full outbox", "deploy/compose/haproxy.cfg", "httpchk GET /readyz", "httpchk GET /livez", "haproxy.cfg"),
     ("service that is down and calls nobody", "docker/prometheus/rules.yml", 'job="api"} == 0\n        for: 1m\n        labels: {severity: page}', 'job="api"} == 0\n        for: 1m\n        labels: {severity: ticket}', "ApiDown].labels.severity"),
+    ("database that trusts every host", "docker/postgres/entrypoint.sh", "'host all all all scram-sha-256'", "'host all all all trust'", "docker/postgres/entrypoint.sh"),
+    ("webhook that is given and told nothing", "docker/alertmanager/start.sh", "receiver=webhook url=", "receiver=nobody url=", "docker/alertmanager/start.sh"),
     ("alert that comes when all is lost", "docker/prometheus/rules.yml", "> 80000", "> 99999", "OutboxFillsUp"),
 ]  # fmt: skip
 

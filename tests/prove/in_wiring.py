@@ -666,4 +666,205 @@ DEFECTS = [
         gate=Tests("tests/unit/deployment/test_scripts.py::test_the_hooks_are_installed_in_a_repository"),
         plant=_edit("scripts/install-hooks.sh", ".venv/bin/pre-commit install --install-hooks >/dev/null", ":"),
     ),
+    _code(
+        "rule that nobody has answered and passes", "monitoring/data_monitor.py",
+        "if answer is None and rule.expectation is not None:", "if answer is not None and rule.expectation is None:",
+        "unit/monitoring/test_data_monitor.py::test_a_rule_that_nobody_has_answered_is_broken", area=Area.DATA,
+    ),
+    _code(
+        "ignored column that takes others along", "monitoring/tolerances.py",
+        'feature.startswith(f"{name}: ")', "feature.startswith(name)",
+        "unit/monitoring/test_tolerances.py::test_an_ignored_column_is_no_other_one_whose_name_begins_like_it",
+    ),
+    *(
+        _code(name, "monitoring/drift.py", old, new, "unit/monitoring/test_drift.py::test_a_finding_of_a_week_is_of_its_last_day")
+        for name, old, new in (
+            (
+                "finding of a week that is known from before it was over",
+                "day=date.fromisoformat(report.last_day)", "day=date.fromisoformat(report.first_day)",
+            ),
+            (
+                "columns that drifted less and are no findings",
+                "        for column in report.columns\n        if column.drifted\n",
+                "        for column in report.columns[:2]\n        if column.drifted\n",
+            ),
+        )
+    ),
+    *(
+        _service(name, f"serving/{path}", old, new, f"{TRAFFIC}::{test}")
+        for name, path, old, new, test in (
+            (
+                "shadow of half a request", "prediction_log/shadow.py",
+                "row.request_id[:32], experiment.share", "row.request_id, experiment.share",
+                "test_a_shadow_takes_all_rows_of_a_request_or_none",
+            ),
+            (
+                "shadow of what the challenger answers itself", "prediction_log/shadow.py",
+                ", modes=(Mode.SHADOW,))", ")", "test_a_shadow_takes_part_in_no_other_kind_of_traffic",
+            ),
+            (
+                "route that each worker takes when it hears of it", "traffic.py",
+                "now >= begins and alias_of(row)", "alias_of(row)", "test_conditions_choose_who_answers",
+            ),
+            (
+                "answers of a file in the order of the models", "batch_predictor.py",
+                "pd.concat(found).sort_index()", "pd.concat(found)", "test_rows_of_a_file_have_their_answers_in_their_order",
+            ),
+            (
+                "rows of a file in the name of the champion", "batch_predictor.py",
+                "vars(part.served.origin(self._served_by)))\n            for", "vars(self._models().champion.origin(self._served_by)))\n            for",
+                "test_rows_of_a_file_have_their_answers_in_their_order",
+            ),
+        )
+    ),
+    _service(
+        "dead letters that the store refuses again and that are gone", "stages/outbox.py",
+        "outbox.forget(accepted)", "outbox.forget(letters)",
+        "unit/serving/test_outbox.py::test_only_what_the_store_accepts_is_no_dead_letter_any_more",
+    ),
+    _service(
+        "dead letters of a dead process that nobody has for a moment", "serving/prediction_log/shipper.py",
+        "                    self._outbox.keep(letters)\n                    left.forget(letters)\n",
+        "                    left.forget(letters)\n                    self._outbox.keep(letters)\n",
+        "unit/serving/test_shipper.py::test_dead_letters_that_cannot_be_adopted_stay_where_they_are",
+    ),
+    _service(
+        "exported letters that are deleted before they are on disk", "stages/outbox.py",
+        "replacing(to, synced=True)", "replacing(to)",
+        "unit/serving/test_outbox.py::test_exported_letters_are_on_disk_before_they_are_deleted",
+    ),
+    *(
+        _code(name, "drafts/check.py", old, new, f"unit/drafts/test_check.py::{test}", area=Area.CONFIGURATION)
+        for name, old, new, test in (
+            (
+                "traffic that nobody has checked before the service starts",
+                '        load_traffic(instance.traffic_policy, instance.contract)\n', "        pass\n",
+                "test_traffic_that_does_not_fit_is_named",
+            ),
+            (
+                "limits of drift that cannot hold and are checked by their use only",
+                ".drift.require_contract(instance.contract)", ".drift",
+                "test_what_does_not_fit_is_named[sample in which no drift shows]",
+            ),
+            (
+                "payload that is not asked for missing values",
+                "return values + [None] * column.nullable", "return values",
+                "test_a_payload_that_refuses_what_a_column_may_be_is_named",
+            ),
+            (
+                "payload that is not asked for one of the bounds",
+                "for bound in (column.minimum, column.maximum) if", "for bound in (column.minimum,) if",
+                "test_a_payload_that_refuses_what_a_column_may_be_is_named",
+            ),
+        )
+    ),
+    *(
+        _code(name, "monitoring/site.py", old, new, "unit/monitoring/test_site.py::test_a_snapshot_is_accepted_if_every_check_accepts_it")
+        for name, old, new in (
+            (
+                "snapshot that one of two checks refused and that is shown as accepted",
+                'all(row.mark == "good" for row in newest)', 'any(row.mark == "good" for row in newest)',
+            ),
+            (
+                "snapshot that the data monitor refused and that is shown as accepted",
+                'broken == 0 if folder == VALIDATION else report["passed"]', "broken == 0 if folder == VALIDATION else True",
+            ),
+        )
+    ),
+    *(
+        _code(
+            name, f"drafts/{path}", old, new,
+            "unit/drafts/test_init.py::test_limits_are_where_the_policy_says_that_they_are", area=Area.CONFIGURATION,
+        )
+        for name, path, old, new in (
+            (
+                "drafted floor of a class that a model may neglect", "policies.py",
+                "round(recall / 2, 2)", "round(recall / 20, 2)",
+            ),
+            (
+                "drafted calibration error that no model exceeds", "policies.py",
+                "round(min(0.4, max(0.08,", "round(min(1.0, max(0.9,",
+            ),
+            (
+                "drafted floors of another holdout than that of the training", "draft.py",
+                "split_by_group(frame, contract, seed=seed)", "split_by_group(frame, contract, seed=0)",
+            ),
+        )
+    ),
+    _code(
+        "executor that computes something else", "scoring/spark.py",
+        '    verify_probes(scorer, shipped / "model")\n', "", f"{ON_SPARK}a_machine_that_computes_something_else_scores_nothing",
+    ),
+    *(
+        _code(name, "stages/scoring.py", old, new, "unit/stages/test_handed_on.py::test_rows_are_scored_by_the_champion")
+        for name, old, new in (
+            (
+                "rows scored by the newest version", "champion = registry.champion()\n    model",
+                "champion = registry.versions()[0]\n    model",
+            ),
+            ("file for whose name nobody has asked", "return scorer.score_file(path, out)", "return scorer.score_file(path, path)"),
+            (
+                "chunks of Spark that are no setting", "chunk_rows=settings.ingest_chunk_rows,\n        progress=progress,\n    )\n\n\ndef _origin",
+                "chunk_rows=1_000,\n        progress=progress,\n    )\n\n\ndef _origin",
+            ),
+        )
+    ),
+    *(
+        _code(name, "stages/scoring.py", old, "", "unit/stages/test_handed_on.py::test_a_policy_that_does_not_fit_the_contract_is_not_used")
+        for name, old in (
+            ("performance by the floors of another contract", "    policy.require_contract(found.contract)\n"),
+            ("drift by limits that cannot hold", "    limits.require_contract(found.contract)\n"),
+        )
+    ),
+    *(
+        _code(f"{whose} page of a refusal in the colour of a pass", path, old, new, f"unit/{test}")
+        for whose, path, old, new, test in (
+            (
+                "gate's", "promotion/page.py", "        good=not failed,\n        facts=(\n            *((\"refused",
+                "        good=True,\n        facts=(\n            *((\"refused", "promotion/test_evidence.py::test_failed_rules_come_first",
+            ),
+            (
+                "data monitor's", "monitoring/page.py", "good=report.passed", "good=True",
+                "reports/test_reports.py::test_a_page_has_the_colour_of_its_verdict",
+            ),
+            (
+                "validation's", "contract/validation_page.py", "good=not broken", "good=True",
+                "reports/test_reports.py::test_a_page_has_the_colour_of_its_verdict",
+            ),
+        )
+    ),
+    _code(
+        "rows that the candidate was trained on told as the champion's", "promotion/evidence.py",
+        "seen=int(champion.seen.sum())", "seen=int(candidate.seen.sum())",
+        "unit/promotion/test_evidence.py::test_every_number_on_the_page_is_the_one_in_the_decision",
+    ),
+    _code(
+        "first verdicts compared, not the last ones", "stages/promotion.py",
+        "registry.decisions(version)[-1]", "registry.decisions(version)[0]",
+        "unit/stages/test_handed_on.py::test_the_newest_decisions_are_compared",
+    ),
+    *(
+        _code(name, "deployment/compose.py", old, new, f"unit/deployment/test_deployed_image.py::{test}")
+        for name, old, new, test in (
+            (
+                "container that accepts a key that was withdrawn",
+                "(before.image, before.settings) == (image, self._settings_digest())", "before.image == image",
+                "test_a_container_with_other_settings_is_replaced",
+            ),
+            (
+                "container that is not healthy and stays", "(before and same and before.healthy)", "(before and same)",
+                "test_a_container_with_other_settings_is_replaced",
+            ),
+            (
+                "container in place that is not probed", "            self._probe_in_service(probe)\n        return Deployment",
+                "            pass\n        return Deployment", "test_a_container_with_other_settings_is_replaced",
+            ),
+            (
+                "container that gets requests although its deployment was given up",
+                "        except BaseException:\n            # Also when it is interrupted.\n            with suppress(CtcdError):\n                self._switch_back",
+                "        except CtcdError:\n            with suppress(CtcdError):\n                self._switch_back",
+                "test_a_container_that_fails_or_is_given_up_leaves_the_one_before",
+            ),
+        )
+    ),
 ]  # fmt: skip

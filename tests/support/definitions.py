@@ -144,7 +144,7 @@ def source_files() -> dict[str, str]:
 def running_files() -> dict[str, str]:
     """Return the text of every file that says how images, containers and pods run, by its path in the repository."""
     found = [path for folder in ("deploy", "docker") for path in (ROOT / folder).rglob("*")]
-    files = [path for path in found if path.suffix in (".cfg", ".yaml", ".yml") or path.name == "Dockerfile"]
+    files = [path for path in found if path.suffix in (".cfg", ".sh", ".yaml", ".yml") or path.name == "Dockerfile"]
     return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(files)}
 
 

@@ -899,6 +899,30 @@ LIMITS: dict[str, Any] = {
         'ENTRYPOINT ["entrypoint"]',
         'CMD ["postgres"]',
     ],
+    "docker/postgres/entrypoint.sh": [
+        "set -euo pipefail",
+        'if [ ! -s "$PGDATA/PG_VERSION" ]; then',
+        'find "$PGDATA" -mindepth 1 -delete',
+        'fresh="$PGDATA/.fresh"',
+        # No host is trusted without its password.
+        'initdb --pgdata="$fresh" --username=postgres --encoding=UTF8 --auth-local=trust --auth-host=scram-sha-256 --pwfile=<(printf \'%s\\n\' "$POSTGRES_PASSWORD") >/dev/null',
+        "echo 'host all all all scram-sha-256' >>\"$fresh/pg_hba.conf\"",
+        'find "$fresh" -mindepth 1 -maxdepth 1 ! -name PG_VERSION -exec mv --target-directory="$PGDATA" {} +',
+        'mv "$fresh/PG_VERSION" "$PGDATA/" && rmdir "$fresh"',
+        "fi",
+        "exec \"$@\" -c listen_addresses='*'",
+    ],
+    "docker/alertmanager/start.sh": [
+        "set -eu",
+        "receiver=nobody url=http://127.0.0.1:9",
+        'if [ -n "${ALERT_WEBHOOK:-}" ]; then',
+        "receiver=webhook url=$(printf %s \"$ALERT_WEBHOOK\" | sed 's/[&|]/\\\\&/g')",
+        "fi",
+        "umask 077",  # the address of the webhook may be a secret
+        'sed "s|RECEIVER|$receiver|; s|WEBHOOK_URL|$url|" "$(dirname "$0")/alertmanager.yml" >/tmp/alertmanager.yml',
+        "unset ALERT_WEBHOOK url",
+        "exec alertmanager --config.file=/tmp/alertmanager.yml --storage.path=/alertmanager --cluster.listen-address=",
+    ],
     "docker/alertmanager/alertmanager.yml": {
         "route.receiver": "RECEIVER",
         "route.group_by": ["alertname", "model", "instance"],

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from support.marks import API_KEY, METRICS_KEY, SECRETS, in_files, unreachable
 from support.processes import start_cat
 
-from ctcd.deployment.compose import SLOTS
+from ctcd.deployment.compose import SLOTS, ComposeTarget
 from ctcd.deployment.process import ProcessTarget
 from ctcd.deployment.smoke import SmokeReport
 from ctcd.deployment.target import TargetName
@@ -53,6 +53,28 @@ echo "$*" >>told
 case "$1" in
   kustomize) printf 'name: slug-set-by-the-deployment\\nimage: image-set-by-the-deployment\\nv: version-set-by-the-deployment\\n' ;;
   apply) tee -a told | sed -n 's/^image: //p' >>ran ;;
+esac
+"""
+
+HOST = """#!/bin/sh
+# Keeps its containers: of each a file with its labels, and one with the network that it is attached to.
+cd "$(dirname "$0")"
+for last; do :; done
+case "$*" in
+  compose*" up "*proxy) ;;
+  compose*" up "*)
+    printf '{"ctcd.image": "%s", "ctcd.version": "%s", "ctcd.settings": "%s"}' "$IMAGE" "$VERSION" "$SETTINGS" >"slot-$last" ;;
+  ps*service=proxy*) echo proxy ;;
+  ps*service=blue*) [ ! -f slot-blue ] || echo blue ;;
+  ps*service=green*) [ ! -f slot-green ] || echo green ;;
+  "network connect"*) echo "\\"$5\\": {}" >"network-$last" ;;
+  "rm --force"*) rm -f "slot-$last" "network-$last" ;;
+  "container inspect"*) cat <<JSON ;;
+[{"State": {"Running": true, "Restarting": false, "Health": {"Status": "$(cat "health-$last" 2>/dev/null || echo healthy)"}},
+  "Created": "2025-08-31", "Config": {"Labels": $(cat "slot-$last")},
+  "NetworkSettings": {"Ports": {"3000/tcp": [{"HostPort": "1"}]}, "Networks": {$(cat "network-$last" 2>/dev/null)}}}]
+JSON
+  *"show stat") printf '# pxname,svname,status,scur\\napi,blue,UP,0\\napi,green,UP,0\\n' ;;
 esac
 """
 
@@ -198,6 +220,51 @@ def test_a_process_with_other_settings_is_replaced(tmp_path: Path, monkeypatch: 
             process.communicate()
     assert changed == [True, False, True]
     assert in_files(SECRETS, tmp_path) == []
+
+
+def slots(programs: Path) -> set[str]:
+    """Return the containers that a host keeps."""
+    return {path.name.partition("-")[2] for path in programs.glob("slot-*")}
+
+
+def test_a_container_with_other_settings_is_replaced(programs: Path, tmp_path: Path) -> None:
+    """The same image is probed and left alone, unless a setting has changed, such as an API key, or it is not healthy."""
+    (programs / "docker").write_text(HOST)
+    probed: list[str] = []
+    container, clients = PROBED[TargetName.COMPOSE]
+    first = settings(tmp_path)
+    other = first.model_copy(update={"api_keys": SecretStr(METRICS_KEY)})
+    for given, changed, slot in ((first, True, "blue"), (first, False, "blue"), (other, True, "green")):
+        done = ComposeTarget(given, "m").deploy(VERIFIED, version="7", digest="d", probe=probed.append)
+        assert (done.changed, slots(programs)) == (changed, {slot})
+    assert probed == [container, clients, clients, container, clients]
+    (programs / "health-green").write_text("unhealthy")
+    assert ComposeTarget(other, "m").deploy(VERIFIED, version="7", digest="d").changed
+    assert slots(programs) == {"blue"}
+
+
+@pytest.mark.parametrize("probes", [0, 1])
+@pytest.mark.parametrize("error", [DeploymentBroken, KeyboardInterrupt])
+def test_a_container_that_fails_or_is_given_up_leaves_the_one_before(
+    programs: Path, tmp_path: Path, error: type[BaseException], probes: int
+) -> None:
+    """Whoever ends the deployment, before or after the switch: the one before gets the requests again, and is alone."""
+    (programs / "docker").write_text(HOST)
+    target = ComposeTarget(settings(tmp_path), "m")
+    target.deploy(OLD, version="6", digest="d")
+    asked: list[str] = []
+
+    def probe(url: str) -> None:
+        asked.append(url)
+        if len(asked) > probes:
+            raise error("it is over")
+
+    with pytest.raises(error):
+        target.deploy(VERIFIED, version="7", digest="d", probe=probe)
+    assert asked == PROBED[TargetName.COMPOSE][: probes + 1]
+    assert slots(programs) == {"blue"}
+    assert OLD in (programs / "slot-blue").read_text()
+    assert not target.deploy(OLD, version="6", digest="d").changed
 
 
 @pytest.mark.parametrize("target", IMAGES)

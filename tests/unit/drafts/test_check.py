@@ -51,6 +51,7 @@ EDITS = {
     "floor that synthetic data cannot reach": ("promotion.toml", "worn = 0.60", "worn = 0.999", "recall of worn", "the floor of promotion.toml is 1.00"),
     "unknown parameter of the training": ("training.toml", "rsm = 1.0", "rms = 1.0", "training.toml", "rms"),
     "tolerance out of range": ("monitoring.toml", "mean = ", "mean = 1", "monitoring.toml", "mean: "),
+    "sample in which no drift shows": ("monitoring.toml", "false_alarms_per_year = 2.0", "false_alarms_per_year = 1e-60", "drift.smallest_sample", "rows show only a PSI above"),
     "word in place of a time": ("service.toml", "p95_ms = 25.0", 'p95_ms = "fast"', "service.toml", "shapes.reference.limits.p95_ms"),
     "shape that CI runs": ("service.toml", "[shapes.smoke", "[shapes.smoky", "load shape", "'smoke' is not one of reference, "),
     "profile that the DAG trains": ("training.toml", "[baseline", "[based", "training.toml", "there is no profile 'baseline'"),
@@ -107,6 +108,40 @@ def test_a_payload_that_asks_for_more_than_the_contract_is_named() -> None:
     payload = type(other.payload)(**{**vars(other.payload), "row": row})
     [problem] = problems(Instance(folder=other.folder, contract=other.contract, payload=payload))
     assert problem.what == "the payload refuses them: weight: Field required"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ('"humidity": null', '"humidity": "dry"', "payload, humidity"),
+        ('"hours": 20000', '"hours": -1', "payload, hours"),
+        ('"hours": 1,', '"hours": -1,', "payload, hours"),
+    ],
+    ids=["missing value", "highest value", "lowest value"],
+)
+def test_a_payload_that_refuses_what_a_column_may_be_is_named(old: str, new: str, place: str) -> None:
+    """A missing value and both bounds are asked of it, beside the categories."""
+    other = load_instance(INSTANCE.folder)
+    narrow: Any = type("Row", (other.payload.row,), {})
+    original, met = narrow.model_validate_json, list[bool]()
+
+    def refusing(text: str) -> object:
+        met.append(old in text)
+        return original(text.replace(old, new))
+
+    narrow.model_validate_json = refusing
+    payload = type(other.payload)(**{**vars(other.payload), "row": narrow})
+    places = [each.where for each in problems(Instance(folder=other.folder, contract=other.contract, payload=payload))]
+    assert (any(met), places) == (True, [place])
+
+
+def test_traffic_that_does_not_fit_is_named(copy: Path) -> None:
+    """A condition over a column that requests do not have would stop the service, and not before it starts."""
+    route = 'default = "champion"\n\n[[route]]\nwhen = "halts > 5"\nalias = "challenger"\n'
+    (copy / "traffic.toml").write_text(route, encoding="utf-8")
+    [(where, what)] = found(copy)
+    assert where == "traffic.toml, route 1, when"
+    assert what.startswith("'halts' is not a column of requests, these are: ")
 
 
 @pytest.mark.slow

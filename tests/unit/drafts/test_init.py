@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,28 @@ def test_the_policy_is_measured(drafted: Instance, table: Path) -> None:
     assert 0.5 < policy.binary.roc_auc < 1
     assert isinstance(policy.binary.average_precision, float)
     assert 0.4 < policy.binary.average_precision < 1
+
+
+@pytest.mark.slow
+def test_limits_are_where_the_policy_says_that_they_are(table: Path) -> None:
+    """Halfway between a trivial model and a regression, half of its recall, and no more than chance above its error.
+
+    They are measured on the holdout that a training with the same seed has.
+    """
+    found = draft(table, label="Outcome")
+    policy, shares = tomllib.loads(found.files["promotion.toml"]), found.baselines
+    trivial, regression = shares.majority, shares.logistic
+    ece = min(0.4, max(0.08, regression.ece + 3 * shares.chance))
+    expected = {
+        "accuracy": (trivial.accuracy + regression.accuracy) / 2,
+        "macro_f1": (0.5 + regression.macro_f1) / 2,
+        "max_ece": ece,
+        **{name: recall / 2 for name, recall in regression.recall.items()},
+    }
+    floors = policy["floors"]
+    given = floors["recall"] | {name: floors[name] for name in ("accuracy", "macro_f1")} | policy["calibration"]
+    assert given == {name: pytest.approx(value, abs=0.0051) for name, value in expected.items()}
+    assert draft(table, label="Outcome", seed=7).baselines != shares
 
 
 def test_what_the_data_do_not_say_is_explained(drafted: Instance, tmp_path: Path) -> None:

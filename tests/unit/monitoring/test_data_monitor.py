@@ -45,8 +45,8 @@ def monitored(store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def run(
         day: date | None = DAY,
         *,
-        contract: Answer = GOOD,
-        rows: Answer = GOOD,
+        contract: Answer | None = GOOD,
+        rows: Answer | None = GOOD,
         needed: date = DAY,
         selected: int = 30,
         **options: Any,
@@ -65,7 +65,9 @@ def monitored(store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             assert (engine, name) == (store, CONTRACT.snapshot_table)
             with engine.connect() as connection:
                 assert len(connection.execute(text(query)).all()) == selected
-            return {at: (contract, rows)[at] for at, rule in enumerate(asked) if rule.expectation is not None}
+            given = (contract, rows)
+            known = [at for at, rule in enumerate(asked) if rule.expectation is not None]
+            return {at: found for at in known if (found := given[at]) is not None}
 
         monkeypatch.setattr("ctcd.monitoring.data_monitor.snapshot_rules", rules)
         monkeypatch.setattr(checkpoint, "run", answers)
@@ -171,6 +173,17 @@ def test_a_snapshot_that_breaks_a_rule_is_refused(monitored: Run, store: Engine,
     report = monitored(rows=MOVED, accept_change=True)
     assert (report.passed, report.checks[1].verdict) == (True, "failed")
     assert newest_accepted(store) == DAY
+
+
+@pytest.mark.parametrize("unanswered", ["contract", "rows"])
+def test_a_rule_that_nobody_has_answered_is_broken(monitored: Run, store: Engine, unanswered: str) -> None:
+    """What is not known is no pass: only a rule that has nothing to compare with needs no answer."""
+    accept(store, CONTRACT, BEFORE)
+    with pytest.raises(SnapshotRefused, match="seen no answer") as caught:
+        monitored(**{unanswered: None})
+    verdicts = [check.verdict for check in caught.value.report.checks]
+    assert verdicts == (["failed", "passed"] if unanswered == "contract" else ["passed", "failed"]) + ["not compared"]
+    assert newest_accepted(store) == BEFORE
 
 
 def test_without_a_snapshot_nothing_is_checked(monitored: Run, store: Engine, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from ctcd.cli.monitor import show_drift
 from ctcd.contract.spec import names
 from ctcd.model.reference import Binned, Counts, FeatureDrift, Reference, make_reference
 from ctcd.monitoring.drift import ColumnDrift, DriftReport, compared, comparisons, raise_findings, write_drift
-from ctcd.monitoring.findings import list_findings
+from ctcd.monitoring.findings import close_finding, list_findings
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.samples import by_model
 from ctcd.monitoring.since import drift_since
@@ -461,6 +461,27 @@ def test_a_column_that_has_drifted_is_found_once(store: Engine) -> None:
     assert (finding.kind, finding.day, finding.last_seen) == ("drift", "2025-09-03", "2025-09-04")
     assert finding.evidence["psi"] > LIMITS.min_psi
     assert finding.evidence["rows"] == 2_000
+
+
+def test_a_finding_of_a_week_is_of_its_last_day(store: Engine) -> None:
+    """Each column that has drifted is one, also behind one that has not; a finding closed during the week comes again."""
+    steady = ColumnDrift(
+        feature="wear", psi=0.3, distance=0.2, limit=0.1, missing=0.0, reference_missing=0.0, unseen=None,
+        reference_unseen=None, drifted=(), source="predictions", model_version="7", run_id="run", rows=500,
+        effective_rows=400.0,
+    )  # fmt: skip
+    columns = (steady, replace(steady, feature="power", drifted=("missing",)), replace(steady, drifted=("missing",)))
+    week = DriftReport(
+        period=Period.WEEKLY, first_day="2025-09-01", last_day="2025-09-07", table="", checks=3, level=0.1, drifted=2,
+        samples=(), columns=columns,
+    )  # fmt: skip
+    found = raise_findings(store, CONTRACT, week)
+    assert [(each.subject.partition(" ")[0], each.day) for each in found] == [
+        ("power", "2025-09-07"),
+        ("wear", "2025-09-07"),
+    ]
+    close_finding(store, CONTRACT, found[0].id, reason="known", by="ann", day=date(2025, 9, 5))
+    assert [each.new for each in raise_findings(store, CONTRACT, week)] == [True, False]
 
 
 def test_a_person_sees_what_has_drifted_and_what_was_not_judged(

@@ -336,6 +336,35 @@ def test_a_site_needs_no_network_and_every_link_leads_to_a_page(store: Engine, t
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("breaches", "passed", "verdict"), [(0, True, "accepted"), (0, False, "refused"), (1, True, "refused")]
+)
+def test_a_snapshot_is_accepted_if_every_check_accepts_it(
+    store: Engine, tmp_path: Path, breaches: int, passed: bool, verdict: str
+) -> None:
+    """One that refuses the newest snapshot is enough, and what became of earlier ones is no matter."""
+    newest: dict[str, Any] = {
+        "breaches": [{}] * breaches,
+        "passed": passed,
+        "checks": [{"verdict": "passed" if passed else "failed"}],
+    }
+    before: dict[str, Any] = {"breaches": [{}], "passed": False, "checks": [{"verdict": "failed"}] * 2}
+    for folder in ("validation", "data-monitor"):
+        (tmp_path / "reports" / folder).mkdir(parents=True)
+        for day, report in (("2025-09-01", newest), ("2025-08-25", before)):
+            (tmp_path / "reports" / folder / f"{day}.json").write_text(json.dumps(report))
+            (tmp_path / "reports" / folder / f"{day}.html").touch()
+    written(store, tmp_path)
+    page = Shown(tmp_path / "site" / "data.html")
+    assert page.texts["p"][0] == f"snapshot of 2025-09-01: {verdict}"
+    assert page.rows[1:] == [
+        ["2025-09-01", "validation", f"{breaches}", "refused" if breaches else "accepted"],
+        ["2025-09-01", "data-monitor", f"{1 - passed}", "accepted" if passed else "refused"],
+        ["2025-08-25", "validation", "1", "refused"],
+        ["2025-08-25", "data-monitor", "2", "refused"],
+    ]
+
+
 def test_labels_that_can_never_be_known_are_not_awaited(store: Engine, tmp_path: Path) -> None:
     """Where requests have neither group nor key, the page says so, and what would change it."""
     contract = replace(CONTRACT)

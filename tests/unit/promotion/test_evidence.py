@@ -250,12 +250,16 @@ def test_every_number_on_the_page_is_the_one_in_the_decision(files: dict[str, st
         f"{moved['rows']} rows of the holdout, 250 effective, compared with what version {moved['version']} was trained on: "
         "1 of 2 features are beyond a limit."
     ) in page.texts
+    assert evidence["seen"] == 100
+    assert any("leave out 100 rows of groups that the champion was trained on" in text for text in page.texts)
     assert page.facts["Parameters"] == evidence["parameters"]
     assert page.facts["Environment"] == evidence["about"]["environment"]
     assert page.facts["Lineage"] == dict(evidence["lineage"])
     assert page.facts["Lineage"]["training run"] == content["candidate_run"]
     verdict = f"{content['status']}: {sum(rule['passed'] for rule in content['rules'])} of {len(content['rules'])}"
     assert f"{verdict} rules passed" in page.texts
+    good = all(rule["passed"] for rule in content["rules"])
+    assert f'<body class="{"good" if good else "bad"}">' in files["html"]
 
 
 def test_the_short_form_has_the_same_scores_and_says_where_the_page_is(files: dict[str, str]) -> None:
@@ -383,8 +387,9 @@ def test_what_could_not_be_scored_has_a_page_too() -> None:
 
 @pytest.mark.slow
 def test_failed_rules_come_first() -> None:
-    """The reader of a refusal sees why before anything else."""
+    """The reader of a refusal sees why before anything else, and the page has its colour."""
     _, texts = judge(candidate(row_p95_ms=99.0), champion())
+    assert '<body class="bad">' in texts["html"]
     page = Tables(texts["html"])
     assert page.rows["Rules of the gate"][1][0] == "one row, p95 in ms"
     assert "99 is above its limit 40" in page.facts["machine_condition, version 7"]["refused because of"]

@@ -142,3 +142,15 @@ def test_the_watch_has_a_page_with_the_failed_rules_first(tmp_path: Path) -> Non
     assert page.addresses == ["index.html"]
     assert "refused, 1 of 3 rules broken" in page.texts
     assert json.loads(Path(report.page).with_suffix(".json").read_text())["checks"][2]["failed"] == 3
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_page_has_the_colour_of_its_verdict(broken: ValidationReport, passed: bool) -> None:
+    """Whoever only glances at a refusal does not take it for a pass."""
+    colour = f'<body class="{"good" if passed else "bad"}">'
+    sound = examine(snapshot_frame(CONTRACT, rows=20), snapshot_schema(CONTRACT), CONTRACT, where="x")
+    assert colour in html_report.render(validation_page(sound if passed else broken))
+    monitored = DataMonitorReport(
+        where="x", snapshot="2025-08-31", compared_with=None, passed=passed, checks=(), page=""
+    )
+    assert colour in html_report.render(data_monitor_page(monitored))

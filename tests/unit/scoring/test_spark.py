@@ -1,5 +1,6 @@
 """What the tasks of batch scoring on Spark do, and how their work is put together; Spark itself is in `tests/spark`."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from support.stores import TABLES, rows_of
 
 from ctcd.derived import synthetic
 from ctcd.errors import DataRefused, UsageError
+from ctcd.model.probes import PROBES_FILE
 from ctcd.model.scorer import Scorer
 from ctcd.scoring.files import BatchScorer
 from ctcd.scoring.spark import Job, SparkScorer, Task, require_spark, run_task
@@ -108,6 +110,20 @@ def test_a_file_is_scored_as_in_one_process(
     assert (report.rows, report.rejected, report.shares) == (ROWS, 0, one.shares)
     assert len(spark.done) == 5
     assert not (tmp_path / "out.rejected.csv").exists()
+
+
+def test_a_machine_that_computes_something_else_scores_nothing(
+    spark: InThisProcess, shipped: Path, source: Path, tmp_path: Path
+) -> None:
+    """The libraries of every executor have to answer the model's probes as those did with which it was made."""
+    there = shutil.copytree(shipped, tmp_path / "there")
+    file = there / "model" / PROBES_FILE
+    probes = json.loads(file.read_text())
+    probes["probabilities"][-1] = probes["probabilities"][-1][::-1]
+    file.write_text(json.dumps(probes))
+    with pytest.raises(UsageError, match="does not answer its probes as it did"):
+        replace(spark, model=there / "model").score_files(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

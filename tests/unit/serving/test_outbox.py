@@ -17,6 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.examples import at_most
+from support.instance import INSTANCE
+from support.outboxes import record
+from support.serving import empty_store, logged_ids
 
 from ctcd.errors import Unreachable
 from ctcd.serving.prediction_log import outbox as outbox_module
@@ -25,7 +28,7 @@ from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
 from ctcd.serving.prediction_log.outbox_files import DeadLetter, NotAnOutbox, Obstructed, moved_aside
 from ctcd.serving.prediction_log.shipper import resend
 from ctcd.settings import Settings
-from ctcd.stages.outbox import export, list_outboxes
+from ctcd.stages.outbox import export, list_outboxes, retry
 
 
 @pytest.fixture
@@ -625,6 +628,33 @@ def test_a_refusal_names_the_file_the_reason_and_what_to_do(outbox: Outbox, tmp_
         with pytest.raises(NotAnOutbox) as other:
             Outbox.attach(tmp_path / name)
         assert str(other.value) == f"{tmp_path / name}: not an outbox of predictions: {reason}"
+
+
+def test_exported_letters_are_on_disk_before_they_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First the file, then its name: if the machine is lost in between, the outbox still has them."""
+    settings = Settings(home=tmp_path)
+    outbox = Outbox.claim(settings.outbox, max_records=10)
+    outbox.keep([DeadLetter(1, b"dead", "a reason")])
+    steps: list[object] = []
+    monkeypatch.setattr("ctcd.files.sync", lambda path: steps.append("name" if path.is_dir() else "file"))
+    monkeypatch.setattr(Outbox, "forget", lambda _outbox, letters: steps.append([each.body for each in letters]))
+    export(settings, tmp_path / "letters", remove=True)
+    assert steps == ["file", "name", [b"dead"]]
+    outbox.close()
+
+
+def test_only_what_the_store_accepts_is_no_dead_letter_any_more(tmp_path: Path) -> None:
+    """The command sends all of them; those that the store does not have then stay, with the reason why."""
+    settings = empty_store(Settings(home=tmp_path, contracts=INSTANCE.folder))
+    outbox = Outbox.claim(settings.outbox, max_records=10)
+    letters = (record("a"), b"damaged", record("b"))
+    outbox.keep([DeadLetter(number, body, "refused") for number, body in enumerate(letters)])
+    for sent in (2, 0):
+        found = retry(settings)
+        assert (found.sent, sum(found.left.values()), [each[:10] for each in found.left]) == (sent, 1, ["unreadable"])
+        assert [each.body for each in outbox.letters()] == [b"damaged"]
+    assert logged_ids(settings.store_url) == ["a", "b"]
+    outbox.close()
 
 
 def test_letters_are_given_in_parts_or_all_at_once(outbox: Outbox) -> None:

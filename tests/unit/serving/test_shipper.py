@@ -726,6 +726,24 @@ def test_one_outbox_that_cannot_be_emptied_does_not_stop_the_adoption_of_the_oth
     again[0].close()
 
 
+def test_dead_letters_that_cannot_be_adopted_stay_where_they_are(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are deleted there only once they are kept here: a disk that is full, or a process that is killed, loses none."""
+    left = Outbox.claim(outbox.path.parent, max_records=10)
+    left.keep([DeadLetter(1, b"dead", "unreadable")])
+    left.close()
+
+    def full(_letters: object) -> None:
+        raise OutboxFull("there is no space", where="here")
+
+    monkeypatch.setattr(outbox, "keep", full)
+    Shipper(outbox, print, batch=5, metrics=Observer())._ship_abandoned()
+    [again] = Outbox.abandoned(outbox.path.parent)
+    assert [each.body for each in again.letters()] == [b"dead"]
+    again.close()
+
+
 @pytest.fixture
 def said() -> Iterator[list[str]]:
     """The log lines of the shipper, as "<level>: <text>"."""

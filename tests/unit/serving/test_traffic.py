@@ -25,14 +25,15 @@ from ctcd.contract.instance import Instance
 from ctcd.contract.traffic import Experiment, Mode, TrafficPolicy, Variant, chosen
 from ctcd.errors import NotFound, Unreachable
 from ctcd.model.probes import PROBES_FILE
-from ctcd.model.scorer import Predictions, Scorer
+from ctcd.model.scorer import PROBABILITY, Predictions, Scorer
 from ctcd.model.served import Served
 from ctcd.registry.versions import RegisteredVersion
+from ctcd.serving.batch_predictor import BatchPredictor
 from ctcd.serving.champion.challenger import ChallengerFollower, Running
 from ctcd.serving.champion.poller import RegistryPoller
 from ctcd.serving.champion.state import CHALLENGER_FILE, Challenger, Champion
 from ctcd.serving.metrics import Metrics
-from ctcd.serving.prediction_log import shadow
+from ctcd.serving.prediction_log import records, shadow
 from ctcd.serving.prediction_log.shadow import Shadow
 from ctcd.serving.traffic import PATIENCE, Split, assignment
 from ctcd.settings import ModelSource, Settings
@@ -201,9 +202,11 @@ def test_a_canary_answers_its_groups(service: Service) -> None:
 
 
 def test_conditions_choose_who_answers(service: Service) -> None:
-    """The first that a row meets, in one request or in a batch."""
-    service.run(experiment(Mode.ROUTE, 1.0))
+    """The first that a row meets, in one request or in a batch, from the time on at which it takes effect."""
     data = [EXAMPLE | {"hours": hours, "stops": stops} for hours in (4_000, 6_000) for stops in (3.0, 5.0)]
+    service.run(experiment(Mode.ROUTE, 1.0, effective=FUTURE.isoformat()))
+    assert service.ask(data) == ["champion"] * 4
+    service.run(experiment(Mode.ROUTE, 1.0))
     assert service.ask(data) == ["champion", "champion", "challenger", "champion"]
 
 
@@ -595,6 +598,55 @@ def test_a_shadow_takes_its_share_of_what_the_champion_has_answered(late: Any) -
     found.offer([row(1, variant=variant) for variant in (*Variant, None) if variant != Variant.CHAMPION])
     found.offer([row(2, created_at=PAST - timedelta(seconds=1))])
     assert list(found._waiting) == []
+
+
+def test_a_shadow_takes_all_rows_of_a_request_or_none(late: Any) -> None:
+    """A batch of which half is compared would be half a request."""
+    found, _ = late(0.5)
+    batches = [f"{number:032x}" for number in range(40)]
+    found.offer([replace(row(0), request_id=f"{batch}{place:04d}") for batch in batches for place in range(10)])
+    taken = Counter(each.request_id[:32] for each in found._waiting)
+    assert set(taken.values()) == {10}
+    assert 5 < len(taken) < 35
+
+
+def test_a_shadow_takes_part_in_no_other_kind_of_traffic(tmp_path: Path) -> None:
+    """A challenger that answers requests itself scores none a second time."""
+    save_model(challenger(), tmp_path / "8-a", OTHER)
+    found = Shadow(tmp_path, CONTRACT, lambda _rows: None, Metrics())
+    waiting = []
+    for mode in (Mode.CANARY, Mode.ROUTE, Mode.SHADOW):
+        step = json.dumps(vars(experiment(mode, 1.0)))
+        Challenger(version="8", run_id=OTHER.run_id, folder="8-a", experiment=step).save(tmp_path, CHALLENGER_FILE)
+        found._challenger.check()
+        found.offer([row(1)])
+        waiting.append(len(found._waiting))
+    assert waiting == [0, 0, 1]
+
+
+def test_rows_of_a_file_have_their_answers_in_their_order() -> None:
+    """Each from the model that it is assigned to, beside its own request id and who answered."""
+    models = Split(
+        Served(scorer=small_scorer(), info=INFO),
+        Served(scorer=challenger(), info=OTHER, variant=Variant.CHALLENGER),
+        lambda row, _id, _now: row["machine"] % 2 == 1,
+    )
+    data, ids = machines(9), [f"id-{number}" for number in range(9)]
+    unused: Any = None  # the outbox: its caller logs what is scored
+    batches = BatchPredictor(CONTRACT, PAYLOAD, unused, lambda: models)
+    try:
+        with patch("ctcd.serving.traffic.PATIENCE", 30.0):
+            found, bodies, sizes = batches.score_rows(data, ids, started=time.perf_counter())
+    finally:
+        batches.close()
+    assert found["request_id"].tolist() == ids
+    assert found["model_version"].tolist() == ["8" if each["machine"] % 2 else "7" for each in data]
+    assert found["variant"].tolist() == ["challenger" if each["machine"] % 2 else "champion" for each in data]
+    by = [challenger() if each["machine"] % 2 else small_scorer() for each in data]
+    expected = [scorer.probabilities_of([each]).tolist()[0] for scorer, each in zip(by, data, strict=True)]
+    assert found[[f"{PROBABILITY}{name}" for name in CONTRACT.classes]].to_numpy().tolist() == expected
+    logged_ids = [each.request_id for body in bodies for each in records.decode(body)]
+    assert (sorted(logged_ids), sorted(sizes)) == (ids, [4, 5])
 
 
 def model(before: Callable[[Sequence[Any]], object], variant: Variant = Variant.CHAMPION) -> Served:

@@ -17,7 +17,7 @@ from support.instance import CONTRACT, INSTANCE
 
 from ctcd.deployment import local_container
 from ctcd.deployment.smoke import SmokeReport
-from ctcd.errors import CtcdError
+from ctcd.errors import CtcdError, UsageError
 from ctcd.model.served import Origin
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.since import drift_since
@@ -26,6 +26,7 @@ from ctcd.promotion.policy import load_policy
 from ctcd.scoring.replay import Chosen
 from ctcd.settings import Settings
 from ctcd.stages import audit, data, deployment, promotion, scoring, site, training
+from ctcd.stages.connections import instance
 from ctcd.training.grid import load_profile
 from ctcd.training.job import Plan
 
@@ -222,6 +223,84 @@ def test_a_migration_is_that_of_the_instance(monkeypatch: pytest.MonkeyPatch) ->
     assert data.migrate(SETTINGS) == ("labels",)
     url = SETTINGS.store_url
     assert did == [("upgrade", url, INSTANCE.migrations), ("restore", url, CONTRACT)]
+
+
+class Scoring:
+    """Stands in for a scorer of files and tables: says what it was made of, and what it is to score."""
+
+    def __init__(self, *given: object, **named: object) -> None:
+        self.made = (given, named)
+
+    def score_file(self, *what: object) -> object:
+        return ("file", what, self.made)
+
+    score_files = score_file
+
+    def score_table(self, *what: object) -> object:
+        return ("table", what, self.made)
+
+    def score_new(self, *what: object) -> object:
+        return ("new", what, self.made)
+
+
+@pytest.mark.parametrize("engine", ["process", "spark"])
+@pytest.mark.parametrize("source", ["rows.parquet", CONTRACT.features_table])
+def test_rows_are_scored_by_the_champion(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str, source: str
+) -> None:
+    """By either engine: with its model, in its name, in chunks of the setting, into the file that is asked for."""
+    monkeypatch.chdir(tmp_path)
+    Path("rows.parquet").touch()
+    folder = Path("scorer of-6")
+    registry = SimpleNamespace(**vars(REGISTRY), scorer_folder=lambda info, _: Path(f"scorer {info.run_id}"))
+    model = SimpleNamespace(contract_version="of 6")
+    for name, found in {"open_store": STORE, "open_registry": registry}.items():
+        monkeypatch.setattr(scoring, name, lambda _, found=found: found)
+    monkeypatch.setattr("ctcd.model.scorer.Scorer.load", {folder: model}.__getitem__)
+    for name in ("files.BatchScorer", "spark.SparkScorer"):
+        monkeypatch.setattr(f"ctcd.scoring.{name}", Scoring)
+    monkeypatch.setattr("ctcd.scoring.spark.require_spark", lambda: None)
+    progress: Any = PROGRESS
+    named = {"chunk_rows": 123, "progress": PROGRESS}
+    made: object = ((model, BY, CONTRACT), named)
+    if engine == "spark":
+        made = ((), {"model": folder, "instance": instance(SETTINGS), "origin": BY, **named})
+        scored: Any = scoring.predict_new(SETTINGS, engine=engine, progress=progress)
+        assert scored == ("new", (STORE,), made)
+    for out in (None, Path("there.parquet")):
+        into = out or Path(f"{source.partition('.')[0]}.predictions.{'parquet' if engine == 'spark' else 'csv'}")
+        kind, what = ("file", (Path(source), into)) if source == "rows.parquet" else ("table", (STORE, source, into))
+        scored = scoring.predict(SETTINGS, source, out, engine=engine, progress=progress)
+        assert scored == (kind, what, made)
+
+
+@pytest.mark.parametrize(
+    ("stage", "policy"), [("performance", "promotion.policy.Policy"), ("drift", "monitoring.tolerances.Drift")]
+)
+def test_a_policy_that_does_not_fit_the_contract_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, stage: str, policy: str
+) -> None:
+    """Nothing is read by it, and nothing written: its classes and limits may be those of another contract."""
+
+    def refuse(_: object, contract: object) -> None:
+        assert contract == CONTRACT
+        raise UsageError("it does not fit")
+
+    monkeypatch.setattr(f"ctcd.{policy}.require_contract", refuse)
+    for name, found in {"open_store": STORE, "open_registry": REGISTRY}.items():
+        monkeypatch.setattr(scoring, name, lambda _, found=found: found)
+    with pytest.raises(UsageError, match="it does not fit"):
+        getattr(scoring, stage)(SETTINGS, DAY, period="daily")
+
+
+def test_the_newest_decisions_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that was judged again is shown as it was judged last."""
+    registry = SimpleNamespace(decisions=lambda version: [f"{version}, first", f"{version}, again"])
+    monkeypatch.setattr(promotion, "open_registry", lambda _: registry)
+    monkeypatch.setattr("ctcd.promotion.page.read_judged", str)
+    monkeypatch.setattr("ctcd.promotion.page.compare", lambda *both: both)
+    compared: Any = promotion.compare(SETTINGS, "7", "8")
+    assert compared == ("7, again", "8, again")
 
 
 def _named(path: str) -> Callable[..., Any]:
