@@ -90,6 +90,16 @@ def test_a_call_that_breaks_is_tried_again() -> None:
         asyncio.run(ask(part, broken=[ServerDisconnectedError() for _ in range(2)]))
 
 
+def test_connections_to_parts_are_kept() -> None:
+    """BentoML's client closes them after a hundred requests by default, with those in progress."""
+    from examples.patterns import chain, ensemble, split  # read the settings
+
+    compositions: list[Any] = [chain.Chain, ensemble.Ensemble, split.Split]  # BentoML's SDK has no types
+    parts = [each.on for composition in compositions for each in composition.dependencies.values()]
+    assert len(parts) == 5
+    assert all(part.config["runner_connection"]["max_requests"] > 1e9 for part in parts)
+
+
 def test_a_branch_that_fails_is_not_left_out(tmp_path: Path, trained: Trained) -> None:
     """While one of several models does not answer, nobody gets an average of the others, and nothing is logged."""
     settings = of("ensemble", tmp_path, trained).model_copy(update={"request_seconds": 2})

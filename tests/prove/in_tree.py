@@ -1358,6 +1358,11 @@ COMPOSED = [
         "patterns/test_patterns.py::test_a_call_that_breaks_is_tried_again",
     ),
     _composed(
+        "connections to a part that are closed with their requests", "parts",
+        ', "runner_connection": {"max_requests": 2**31, "max_age": 1e9}', "",
+        "patterns/test_patterns.py::test_connections_to_parts_are_kept",
+    ),
+    _composed(
         "answer of a composition that is not logged", "parts",
         "        self._outbox.append([record], [1])\n", "", f"{COMPOSITIONS}[split]",
     ),
