@@ -266,9 +266,7 @@ class Settings(BaseSettings):
             try:
                 backend = urls.parse(text).get_backend_name()
             except ValueError as error:
-                raise ValueError(
-                    "not an SQLAlchemy URL such as mysql+pymysql://user:password@host:3306/mlops"
-                ) from error
+                raise ValueError(f"{error} (such as mysql+pymysql://user:p%40ssword@host:3306/mlops)") from error
             if backend not in ("sqlite", "mysql", "mariadb"):
                 raise ValueError(f"{backend!r} is not one of sqlite, mysql, mariadb")
         return value
@@ -345,7 +343,10 @@ class Settings(BaseSettings):
             raise ValueError(f"FEATURE_STORE_URL: a password is required in {self.environment}")
         secrets = {variable(name): value.get_secret_value() for name, value in self if isinstance(value, SecretStr)}
         for name, text in (secrets | {name: os.environ.get(name, "") for name in MLFLOW_SECRETS}).items():
-            found = urls.secrets_in(text) if "://" in text else [key for key in text.split(",") if key.strip()]
+            try:
+                found = urls.secrets_in(text) if "://" in text else [key for key in text.split(",") if key.strip()]
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
             if any(urls.is_placeholder(secret) for secret in found):
                 raise ValueError(f"{name}: a placeholder password or key is refused in {self.environment}")
         return self

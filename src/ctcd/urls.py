@@ -18,26 +18,30 @@ PLACEHOLDERS = frozenset(
 _SEPARATOR_BITS, _NEXT_BITS = 2, 1.5
 """Bits of a character that is no letter or digit, and of a letter or digit after another of its kind."""
 _SECRET_OPTION = re.compile(
-    r"pass(?!ive)|pwd|secret|token|credential(?!_kind)|api_?key|^key$|^auth$|signature", re.IGNORECASE
+    r"pass(?!ive)|pwd|secret|token|credential(?!_kind)|api_?key|^key$|^auth$|^sig$|signature", re.IGNORECASE
 )
 _LOGIN = re.compile(r"(://|=)[^\s/?#&@:]*:[^\s/?#&@]+@")
 """User and password in a URL of any kind, or in an option that names a server without its scheme."""
 
 
 def parse(text: str) -> "URL":
-    """Parse a URL of a database, or one of HTTP.
+    """Parse a URL of a database, a broker, or one of HTTP; of several hosts, as Kafka has, the first.
 
     Raises:
-        ValueError: it is not a URL; the message does not repeat it.
+        ValueError: it is not a URL, or it has an @ that is not written as %40, so that a part of the password would be
+            taken for the host; the message does not repeat it.
     """
     # Imported here: shell completion does not wait for it.
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
-        return make_url(text)
+        url = make_url(re.sub(r"^(kafka://[^/?,]*),[^/?]*", r"\1", text))
     except (ArgumentError, ValueError):
         raise ValueError("not an SQLAlchemy URL") from None
+    if "@" in (url.host or "") or (url.password is not None and "@" in (url.database or "")):
+        raise ValueError("an @ in a user or password has to be written as %40")
+    return url
 
 
 def is_url(text: str, *schemes: str) -> bool:

@@ -461,7 +461,17 @@ TESTS_LEFT_OUT = [
     ("test that is skipped", SWITCHED_OFF, _at(SETTINGS_TESTS, "def test_the_defaults", f"{SKIPPED}\ndef test_the_defaults"), SETTINGS_TESTS),
     ("test that ends as skipped", SWITCHED_OFF, _at(SETTINGS_TESTS, "def test_the_defaults", f"{ENDED}\n\n\ndef test_the_defaults"), SETTINGS_TESTS),
     ("test that is a fixture", TESTED, _at("tests/unit/test_healthcheck.py", "def test_a_service_that", "@pytest.fixture\ndef test_a_service_that"), "test_healthcheck.py has "),
-    ("test that another name replaces", TESTED, _at("tests/unit/test_more_metrics.py", "", "def test_all() -> None: ...\ntest_all = None\n"), "test_more_metrics.py is not promised: 0"),
+    *(
+        (name, TESTED, _at("tests/unit/test_more_metrics.py", "", f"def test_all() -> None: ...\n{code}\n"), "test_more_metrics.py is not promised: 0")
+        for name, code in (
+            ("test that another name replaces", "test_all = None"),
+            ("test that another name with a type replaces", "test_all: object = None"),
+            ("test that one of two names replaces", "test_all, other = None, 1"),
+            ("test that an import replaces", "from support import rows as test_all"),
+            ("test that a class replaces", "class test_all: ..."),
+            ("test that is deleted", "del test_all"),
+        )
+    ),
     *(
         (name, IDLE, _at(MORE_TESTS, "", f"def test_more(given: int) -> None:\n    {body}\n"), f"{MORE_TESTS}::test_more checks nothing")
         for name, body in (

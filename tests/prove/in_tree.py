@@ -486,6 +486,16 @@ STORE = [
         "unit/test_errors.py::test_every_engine_hides_parameters",
     ),
     _code(
+        "part of a password taken for the host", "urls.py",
+        'if "@" in (url.host or "") or', "if",
+        "unit/test_settings.py::test_no_part_of_a_password_is_taken_for_the_host",
+    ),
+    _code(
+        "refused artifacts that are taken for missing ones", "registry/tracking.py",
+        "except (MlflowException, requests.RequestException) as error", "except MlflowException as error",
+        "unit/registry/test_versions.py::test_a_registry_that_does_not_answer_is_named",
+    ),
+    _code(
         "option of a URL shown", "urls.py",
         'f"{name}={HIDDEN}"', 'f"{name}={url.query[name]}"',
         "unit/test_settings.py::test_no_secret_is_shown_by_config",

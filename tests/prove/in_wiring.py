@@ -194,6 +194,11 @@ DEFECTS = [
         "integration/scoring/test_scoring.py::test_what_is_ingested_meanwhile_hides_no_row",
     ),
     _code(
+        "scores of rows without a key that were replaced meanwhile", "scoring/store.py",
+        "if contract.key.filled and set(", "if not contract.key.filled and set(",
+        "integration/scoring/test_scoring.py::test_rows_without_a_key_that_are_replaced_meanwhile_get_no_scores",
+    ),
+    _code(
         "rows of a range that are ranked again for each chunk", "scoring/store.py",
         "connection.execute(following, ", "connection.execute(following.limit(chunk_rows), ",
         "unit/scoring/test_store.py::test_the_rows_of_a_range_are_ranked_once",
@@ -456,6 +461,11 @@ DEFECTS = [
         "failure of a shadow that is not logged", "serving/prediction_log/shadow.py",
         'outcome, answers = "failed", [_failure(rows[0])]', 'outcome, answers = "failed", []',
         f"{TRAFFIC}::test_a_shadow_that_fails_is_counted_and_holds_up_nothing",
+    ),
+    _service(
+        "shadow that does not hear of its end while rows wait", "serving/prediction_log/shadow.py",
+        "            self._challenger.check()\n", "            if not self._waiting:\n                self._challenger.check()\n",
+        f"{TRAFFIC}::test_a_shadow_that_is_always_late_hears_of_its_end",
     ),
     _service(
         "shadow that may take any time", "serving/prediction_log/shadow.py",

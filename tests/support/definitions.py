@@ -590,8 +590,14 @@ def _tests(text: str) -> int:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 fixture = any(ast.unparse(each).startswith("pytest.fixture") for each in node.decorator_list)
                 (found.discard if fixture else found.add)(name)
-            case ast.Assign(targets=targets):
-                found -= set(map(ast.unparse, targets))
+            case ast.ClassDef(name=name):
+                found.discard(name)
+            case _:
+                for part in ast.walk(node):
+                    if isinstance(part, ast.alias):
+                        found.discard(part.asname or part.name)
+                    elif isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
+                        found.discard(part.id)
     return sum(name.startswith("test_") for name in found)
 
 

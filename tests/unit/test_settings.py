@@ -254,6 +254,36 @@ def test_a_placeholder_is_refused_wherever_it_is(monkeypatch: pytest.MonkeyPatch
             load_settings()
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "http://ct:p@{}@mlflow:5000",
+        "redis://:p@{}@cache:6379/0",
+        "mysql+pymysql://ct:p@{}@db/mlops",
+        "mysql+pymysql://ct:p@{}/x@db/mlops",
+    ],
+)
+def test_no_part_of_a_password_is_taken_for_the_host(place: str) -> None:
+    """An @ in a password that is not escaped ends it for SQLAlchemy, so that the rest would be shown as the host."""
+    url = place.format(KEY)
+    assert urls.masked(url) == urls.HIDDEN
+    with pytest.raises(ValueError, match="written as %40") as refused:
+        urls.secrets_in(url)
+    assert KEY not in str(refused.value)
+    assert urls.secrets_in(url.replace("p@", "p%40"))[0].startswith(f"p@{KEY}")
+
+
+def test_a_broker_of_several_hosts_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in production, where the secrets of all URLs are looked at, and in messages, which show the first host."""
+    monkeypatch.setenv("CTCD_ENVIRONMENT", "production")
+    monkeypatch.setenv("FEATURE_STORE_URL", PLACES[0].format(KEY))
+    monkeypatch.setenv("CTCD_BROKER_URL", "kafka://host:9092,host2:9092")
+    assert urls.masked(load_settings().broker_url.get_secret_value()) == "kafka://host:9092"
+    monkeypatch.setenv("CTCD_BROKER_URL", "redis://host:port")
+    with pytest.raises(UsageError, match="CTCD_BROKER_URL: not"):
+        load_settings()
+
+
 @pytest.mark.parametrize("name", ["api_keys", "metrics_keys"])
 def test_a_placeholder_among_keys_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """One placeholder is enough, wherever it is in the list."""
@@ -295,6 +325,7 @@ def test_a_server_without_a_password_is_refused(monkeypatch: pytest.MonkeyPatch)
         ("CTCD_WAREHOUSE", "s3://bucket/log?endpoint_override=ct:{}@host:9000&scheme=http"),
         ("CTCD_WAREHOUSE", "s3-x://ct:{}@bucket/log"),
         ("CTCD_WAREHOUSE", "s3://bucket/log?X-Amz-Signature={}"),
+        ("CTCD_WAREHOUSE", "abfs://container@account.dfs.core.windows.net/log?sv=2024-11-04&sig={}"),
         ("CTCD_MLFLOW_UI", "https://mlflow/?key={}"),
         ("CTCD_STAGE_IMAGE", "docker-daemon://ct:{}@host/image"),
     ],

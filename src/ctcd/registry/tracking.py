@@ -24,14 +24,14 @@ from mlflow.protos.databricks_pb2 import (
     ErrorCode,
 )
 from mlflow.telemetry import set_telemetry_client
-from sqlalchemy import create_engine, inspect, make_url
+from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound, Unreachable, UsageError
 from ctcd.files import keep_first
 from ctcd.settings import Settings
-from ctcd.urls import masked, sqlite_url
+from ctcd.urls import masked, parse, sqlite_url
 
 C = TypeVar("C", bound=type)
 R = TypeVar("R")
@@ -84,20 +84,21 @@ def mlflow_errors(uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except MlflowException as error:
-        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+    except (MlflowException, requests.RequestException) as error:  # the latter of requests for artifacts
+        code = getattr(error, "error_code", type(error).__name__)
+        if code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
             raise NotFound(
                 "a run, model or artifact does not exist any more",
                 where=masked(uri),
                 hint="if it was deleted by mistake, restore MLflow's database and artifacts from a backup",
             ) from error
         # Of a request without an answer, too, MLflow says INTERNAL_ERROR: what happened is the exception behind its own.
-        reason = error.__cause__ or error.__context__
+        reason = error.__cause__ or error.__context__ if isinstance(error, MlflowException) else error
         if isinstance(reason, requests.ConnectionError | requests.Timeout):
             what, check = f"MLflow cannot be reached: {type(reason).__name__}", "that the server runs"
         else:
             what, check = (
-                f"MLflow does not answer as it should: {error.error_code}",
+                f"MLflow does not answer as it should: {code}",
                 "that the server runs this version of MLflow",
             )
         raise Unreachable(what, where=masked(uri), hint=f"check MLFLOW_TRACKING_URI and {check}") from error
@@ -249,12 +250,12 @@ def _is_http(uri: str) -> bool:
 def _probe_database(uri: str) -> None:
     """Connect to MLflow's database once: MLflow itself would retry for hours."""
     try:
-        url = make_url(uri)
+        url = parse(uri)
         if url.get_backend_name() == "sqlite" and url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
             _create_whole(Path(url.database))
         engine = create_engine(url, hide_parameters=True)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
         raise UsageError(
             "is not a supported tracking URI",
             where="MLFLOW_TRACKING_URI",
@@ -269,6 +270,12 @@ def _probe_database(uri: str) -> None:
             f"MLflow's database does not answer: {type(error.orig).__name__}",
             where=masked(uri),
             hint="check MLFLOW_TRACKING_URI",
+        ) from error
+    except Exception as error:  # a driver raises anything for an option or a way to log in
+        raise UsageError(
+            f"MLflow's database cannot be used: {type(error).__name__}",
+            where=masked(uri),
+            hint="correct the options of MLFLOW_TRACKING_URI",
         ) from error
     finally:
         engine.dispose()

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, select
 from ctcd.contract.schemas import batch_schema
 from ctcd.contract.spec import Contract, names
 from ctcd.contract.validation import Failure, failures
-from ctcd.errors import number_of
+from ctcd.errors import Unreachable, number_of
 from ctcd.model.scorer import Scorer
 from ctcd.model.served import Origin
 from ctcd.progress import Progress, silent
@@ -149,11 +149,17 @@ def score_range(
     Each chunk is one transaction, so that a call that was killed can be repeated and continues with the missing rows.
     The model's earlier scores are found by its training run. Rows that break the contract go to the quarantine table
     with their reasons: once, however often this is called.
+
+    Raises:
+        Unreachable: the store does not answer; or the rows have no key, and were replaced meanwhile.
     """
     tables, keys, schema = build_tables(contract), names(contract.keys), batch_schema(contract)
     group = tables.features.c[contract.group.name]
     query = missing(contract, origin.run_id, *within(group))
     columns = [column.name for column in query.selected_columns]
+    files = select(tables.sources.c.sha256).where(tables.sources.c.table_name == contract.features_table)
+    with reading(engine) as connection:
+        before = set(connection.scalars(files))
     for found in _chunks(engine, query, keys, chunk_rows):
         frame = pd.DataFrame(found, columns=columns)
         broken = failures(frame[names(contract.model_inputs)], schema, contract)
@@ -179,6 +185,11 @@ def score_range(
         ]
         bad = _quarantined(frame, broken, contract, origin)
         with transaction(engine) as connection:
+            # Without a key, rows are known by their numbers, which are those of other rows once they are replaced.
+            if contract.key.filled and set(connection.scalars(files.with_for_update(read=True))) != before:
+                raise Unreachable(
+                    "the rows were replaced while they were scored", where=contract.features_table, hint="run it again"
+                )
             # Another run may have scored one of these rows in the meantime: that row is kept.
             if rows:
                 insert_new(connection, tables.scores, rows)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ctcd.contract.spec import Contract
 from ctcd.errors import Unreachable, UsageError
 from ctcd.progress import Progress, silent
-from ctcd.store.warehouse import ExportReport, bigquery_columns, merge_statement
+from ctcd.store.warehouse import ExportReport, address, bigquery_columns, merge_statement
 
 RETRY_SECONDS = 120.0
 """Seconds for which a request is repeated that gets no answer, or an error of the server."""
@@ -66,7 +66,7 @@ def load_days(contract: Contract, report: ExportReport, table: str, *, progress:
 
     columns = bigquery_columns(contract)
     schema = [bigquery.SchemaField(name, kind) for name, kind in columns.items()]
-    root = f"gs://{report.folder.partition('://')[2].partition('?')[0].rpartition('@')[2].rstrip('/')}"
+    root = address(report.folder).replace("gcs://", "gs://", 1)
     days = []
     with _translated(table):
         client = bigquery.Client(project=table.partition(".")[0])

@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -289,7 +290,7 @@ def load_statements(contract: Contract, folder: str, table: str, dialect: Dialec
         raise UsageError("not a name of a table", where=table, hint="give it as data_set.table (--into)")
     if bigquery:
         bigquery_columns(contract)
-    root = folder.partition("?")[0].rstrip("/") if "://" in folder else str(Path(folder).resolve())
+    root = address(folder) if "://" in folder else str(Path(folder).resolve())
     if bigquery:
         root = root.replace("\\", "\\\\").replace("'", "\\'")
     else:
@@ -312,6 +313,12 @@ def load_statements(contract: Contract, folder: str, table: str, dialect: Dialec
         source = f"read_parquet('{root}/{log.name}/day=*/*.parquet', union_by_name = true, hive_partitioning = false)"
         load = f"{create};"
     return f"{load}\n\n{merge_statement(list(types), target, source)}"
+
+
+def address(url: str) -> str:
+    """Return the address of a folder as warehouses take it: that of a URL without user, escapes and options."""
+    scheme, _, place = url.partition("?")[0].partition("://")
+    return f"{scheme}://{unquote(re.sub('^[^/]*@', '', place)).rstrip('/')}"
 
 
 def bigquery_columns(contract: Contract) -> dict[str, str]:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
+import requests
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus
@@ -200,7 +201,10 @@ class TrainingRuns:
     def _download(self, run_id: str, name: str, folder: str) -> Path:
         path = f"{EVIDENCE}/{name}"
         uri = self.client.tracking_uri
-        return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=uri))
+        try:
+            return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=uri))
+        except requests.RequestException as error:  # an OSError, too, which would say that the file is missing
+            raise MlflowException(f"no answer: {type(error).__name__}") from error
 
     def _log(
         self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, object], curve: Mapping[str, list[float]]

@@ -1,21 +1,29 @@
 """Batch scoring within the store, in both databases."""
 
 from dataclasses import replace
+from datetime import date
+from functools import partial
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, update
 from support.instance import CONTRACT
 from support.raw import feature_row, label_row, write_tables
 from support.serving import origin, small_scorer
-from support.stores import TABLES, load, rows_of
+from support.small_contracts import BARE, write_instance
+from support.stores import TABLES, count, load, rows_of
 
 from ctcd.contract.spec import names
-from ctcd.errors import DataRefused
+from ctcd.derived import synthetic
+from ctcd.errors import DataRefused, Unreachable
 from ctcd.model.scorer import Scorer
 from ctcd.scoring.store import score_new, score_range
 from ctcd.settings import Settings
 from ctcd.stages.scoring import predict_new
+from ctcd.store import migrations
 from ctcd.store.engine import connect
+from ctcd.store.ingest import ingest
+from ctcd.store.tables import build_tables
 
 pytestmark = pytest.mark.integration
 
@@ -129,6 +137,29 @@ def test_what_is_ingested_meanwhile_hides_no_row(
     load(store, newer)
     assert [part.rejected for part in parts] == [0, 0, 0]
     assert [row[CONTRACT.key.name] for row in rows_of(store, TABLES.scores)] == [3, 4, 5]
+
+
+@pytest.mark.parametrize("server", [False, True])
+def test_rows_without_a_key_that_are_replaced_meanwhile_get_no_scores(
+    server: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Their numbers are those of other rows now: the run ends, and the next one scores all that is there."""
+    instance = write_instance(BARE, tmp_path / "contracts")
+    url = request.getfixturevalue("empty_store_url") if server else f"sqlite:///{tmp_path / 'store.db'}"
+    migrations.upgrade(url, instance.migrations)
+    store, contract = connect(url), instance.contract
+    for seed in (1, 2):
+        synthetic.write(contract, tmp_path / str(seed), rows=50, seed=seed, end=date(2025, 8, 31), error_rate=0)
+    replace_by = partial(ingest, store, contract, chunk_rows=100, replace=True)
+    rows = replace_by(tmp_path / "1").tables[0].written
+    scorer = small_scorer(contract=contract)
+    parts = score_range(store, contract, scorer, origin("7"), chunk_rows=10)
+    assert next(parts).rows == 10
+    replace_by(tmp_path / "2")
+    with pytest.raises(Unreachable, match="replaced while they were scored"):
+        next(parts)
+    assert count(store, build_tables(contract).scores) == 0
+    assert score_new(store, contract, scorer, origin("7"), chunk_rows=10).rows == rows
 
 
 def test_without_a_champion_nothing_is_scored(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -2,10 +2,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import mlflow
 import pytest
+import requests
 from mlflow.telemetry import get_telemetry_client
 from pydantic import SecretStr
 from support.instance import CONTRACT
@@ -13,6 +16,7 @@ from support.instance import CONTRACT
 from ctcd.errors import NotFound, Unreachable, UsageError
 from ctcd.registry import tracking
 from ctcd.settings import Settings
+from ctcd.training.runs import TrainingRuns
 
 pytestmark = pytest.mark.integration
 
@@ -125,11 +129,40 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         tracking.connect(Settings(home=tmp_path / "file" / "home"))
 
 
-@pytest.mark.parametrize("uri", ["foo://bar", "postgresql+nodriver://h/d"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda runs: runs.report("run"),
+        lambda runs: runs.reference("run"),
+        lambda runs: runs.evidence("run", "holdout.parquet"),
+    ],
+)
+def test_evidence_that_is_refused_is_not_missing(
+    ask: Callable[[TrainingRuns], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the server that keeps artifacts is an OSError, as that of a missing file is, and decides nothing."""
+
+    def refuse(**_: object) -> NoReturn:
+        raise requests.HTTPError("403")
+
+    monkeypatch.setattr("ctcd.training.runs.download_artifacts", refuse)
+    settings = Settings(home=tmp_path)
+    with pytest.raises(Unreachable, match="MLflow does not answer as it should"):
+        ask(TrainingRuns(tracking.connect(settings), CONTRACT, settings))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("foo://bar", "postgresql+nodriver://h/d", "mysql+pymysql://h:port/d", "mysql+pymysql://h/d?nothing=1"),
+        "mysql+pymysql://u:p@hunter22@h/d",
+    ],
+)
 def test_an_unusable_uri_is_refused(uri: str) -> None:
-    """An unsupported URI is refused with the name of the setting."""
-    with pytest.raises(UsageError, match="MLFLOW_TRACKING_URI"):
+    """A URI that is not supported, or has an option that its driver does not know, is refused with the name of the setting."""
+    with pytest.raises(UsageError, match="MLFLOW_TRACKING_URI") as refused:
         tracking.connect(at(uri))
+    assert "hunter22" not in str(refused.value)
 
 
 def git(folder: Path, *arguments: str) -> str:

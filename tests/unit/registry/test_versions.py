@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from unittest.mock import MagicMock
 
 import pytest
+import requests
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from support.instance import CONTRACT
@@ -21,27 +22,32 @@ from ctcd.registry.versions import PROMOTED_AT, RegisteredVersion, Registry
 INFO = RegisteredVersion(
     model_name="model", version="1", run_id="a", aliases=(), created_at="2025-08-31", tags={}, uri="models:/model/1"
 )
+NO_ANSWER = MlflowException("no answer")
 METHODS = [name for name, each in vars(Registry).items() if isinstance(each, FunctionType) and not name.startswith("_")]
 
 
 class Down:
-    """A client of a server that does not answer."""
+    """A client of a server that does not answer, or not as it should."""
 
     tracking_uri = "http://127.0.0.1:9"
 
+    def __init__(self, error: Exception = NO_ANSWER) -> None:
+        self.error = error
+
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:
         def fail(*_arguments: object, **_named: object) -> NoReturn:
-            raise MlflowException("no answer")
+            raise self.error
 
         return fail
 
 
+@pytest.mark.parametrize("error", [NO_ANSWER, requests.HTTPError("403")], ids=["MLflow", "artifacts"])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_registry_that_does_not_answer_is_named(method: str, tmp_path: Path) -> None:
-    """Every method raises `Unreachable` with the server's address, and never an exception of MLflow."""
+def test_a_registry_that_does_not_answer_is_named(method: str, error: Exception, tmp_path: Path) -> None:
+    """Every method raises `Unreachable` with the server's address, and never an exception of a library."""
     given = {"info": INFO, "cache": tmp_path, "into": tmp_path / "model", "files": {}, "reasons": (), "passed": True}
     given["experiment"] = TrafficPolicy(shadow=Shadow(share=1.0)).experiment(Mode.SHADOW, "1")
-    call: Any = getattr(Registry(Down(), CONTRACT), method)  # type: ignore[arg-type] # stands in for MlflowClient
+    call: Any = getattr(Registry(Down(error), CONTRACT), method)  # type: ignore[arg-type] # stands in for MlflowClient
     arguments = {name: given.get(name, "1") for name in inspect.signature(call).parameters}
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9"):
         call(**arguments)

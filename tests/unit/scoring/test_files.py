@@ -187,6 +187,7 @@ def test_rounded_keys_are_found_whatever_their_kind_and_decimal_mark() -> None:
     }
     text = replace(number, minimum=None, maximum=None, **tag)
     free = replace(text, name="note", pattern=None)
+    ahead = replace(text, name="ahead", pattern="(?!0)[0-9]+")
     values = [
         "2,6E+03",
         "1e400",
@@ -200,12 +201,12 @@ def test_rounded_keys_are_found_whatever_their_kind_and_decimal_mark() -> None:
         None,
     ]
     found = merged_keys(
-        pa.table(dict.fromkeys((number.name, "tag", "note"), values)),
-        cast("Contract", SimpleNamespace(keys=(number, text, free))),
+        pa.table(dict.fromkeys((number.name, "tag", "note", "ahead"), values)),
+        cast("Contract", SimpleNamespace(keys=(number, text, free, ahead))),
     )
     assert [(each.column, each.rule, each.rows.tolist()) for each in found] == [
         (name, rule, rows)
-        for name in (number.name, "tag")
+        for name in (number.name, "tag", "ahead")
         for rule, rows in (("is written with an exponent", [0, 1, 2, 8]), ("is not a whole number", [3]))
     ]
 

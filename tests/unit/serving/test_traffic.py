@@ -556,6 +556,37 @@ def _scored_in(cpu_seconds: float, probability: float = 1.0) -> Running:
     return Running(experiment(Mode.SHADOW, 1.0), Served(scorer=cast("Scorer", scorer), info=OTHER))
 
 
+def test_a_shadow_that_is_always_late_hears_of_its_end(tmp_path: Path) -> None:
+    """It looks before each batch, as rows may come faster than the challenger scores them: another one's would be judged."""
+    written: list[LoggedPrediction] = []
+    looks, stop = 0, Event()
+
+    def write(rows: Sequence[LoggedPrediction]) -> None:
+        written.extend(rows)
+        found.offer([row(len(written))])
+        if len(written) > 9:  # in vain, as nobody looks
+            stop.set()
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            found._to(None)
+        if looks == 5:
+            stop.set()
+
+    found = Shadow(tmp_path, CONTRACT, write, Metrics())
+    found._to(_scored_in(0.0))
+    found.offer([row(0)])
+    with (
+        patch.object(found._challenger, "check", look),
+        patch.object(shadow, "CHECK_SECONDS", 0),
+        patch.object(shadow, "lower_priority"),
+    ):
+        found._run(stop)
+    assert (looks, len(written)) == (5, 2)
+
+
 @pytest.mark.parametrize(
     ("cpu_seconds", "probability", "variants"),
     [

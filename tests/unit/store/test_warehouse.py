@@ -158,6 +158,9 @@ def test_every_name_of_a_column_and_of_a_folder_is_quoted(filled: Engine, tmp_pa
     with pytest.raises(UsageError, match="BigQuery has no columns of such a name"):
         load_statements(odd, "gs://bucket", "data.log", Dialect.BIGQUERY)
     assert "'gs://it\\'s/" in load_statements(CONTRACT, "gs://it's", "data.log", Dialect.BIGQUERY)
+    # pyarrow reads a URL, and the warehouse a name.
+    escaped = "gs://anonymous@it%27s/me@home/a%20b/?retry_limit_seconds=9"
+    assert "'gs://it\\'s/me@home/a b/" in load_statements(CONTRACT, escaped, "data.log", Dialect.BIGQUERY)
 
 
 def test_only_what_an_earlier_export_wrote_is_removed(filled: Engine, tmp_path: Path) -> None:

@@ -91,12 +91,12 @@ class Shadow:
 
     def _run(self, stop: Event) -> None:
         lower_priority()
-        while not stop.wait(CHECK_SECONDS):
+        # Rows may come faster than the challenger scores them, and its end has to be heard of all the same.
+        while not stop.wait(0 if self._waiting else CHECK_SECONDS):
             self._challenger.check()
-            while self._waiting and not stop.is_set():
-                rows = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_ROWS))]
-                if self._running:
-                    self._log(rows, self._running)
+            rows = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_ROWS))]
+            if rows and self._running:
+                self._log(rows, self._running)
 
     def _log(self, rows: Sequence[LoggedPrediction], running: Running) -> None:
         """Score rows and log the answers, or of a row that cannot be scored that the challenger failed."""
