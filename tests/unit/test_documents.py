@@ -215,6 +215,29 @@ def test_a_long_line_is_found() -> None:
     assert long_lines(f"{long}\n    {long}\n| {long} |\n```\n{long}\n```\nshort") == [1, 2]
 
 
+def uncopyable(text: str) -> list[str]:
+    """Return the commands that have something behind them that is no comment, such as the time that they took."""
+    return re.findall(r"^    \$ \S(?:.*\S)? {3,}(?!\\$)[^#\s].*$", text, flags=re.MULTILINE)
+
+
+@each_current_document
+def test_a_shown_command_can_be_copied(document: Path) -> None:
+    """A remark behind a command is a comment, so that a shell does not take it for arguments."""
+    assert uncopyable(document.read_text()) == []
+
+
+def test_a_remark_behind_a_command_is_found() -> None:
+    """The rule above notices a remark that is no comment."""
+    text = "    $ ctcd models      5 s\n    $ ctcd models      # 5 s\n    $ ctcd models  # 5 s\n    │ a      5 s │"
+    assert uncopyable(text) == ["    $ ctcd models      5 s"]
+
+
+@each_current_document
+def test_times_are_shown_as_commands_print_them(document: Path) -> None:
+    """A command prints times with seconds, and takes them as it prints them; an output without is older than that."""
+    assert re.findall(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", document.read_text()) == []
+
+
 def test_the_index_lists_every_page() -> None:
     """A page that the index does not list is not found."""
     linked = re.findall(r"\]\(([a-z-]+\.md)\)", (DOCS / "README.md").read_text())

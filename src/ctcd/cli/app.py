@@ -53,7 +53,7 @@ COMMANDS = {
     "why": Entry("Model", "model", "Show what the gate decided about a version", "ctcd why 7"),
     "compare": Entry("Model", "model", "Show two versions side by side", "ctcd compare 7 8 --html compared.html"),
     "build": Entry("Release", "deployment", "Build a version's Bento", "ctcd build --version 7"),
-    "image": Entry("Release", "deployment", "Print the image released of a version", "ctcd image --version 7"),
+    "image": Entry("Release", "deployment", "Print the image released for a version", "ctcd image --version 7"),
     "deploy": Entry(
         "Release",
         "deployment",

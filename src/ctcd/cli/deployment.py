@@ -33,7 +33,7 @@ def build(version: VersionOption = None, json: JsonOutput = False) -> None:
 
 
 def image(version: VersionOption = None, json: JsonOutput = False) -> None:
-    """Print the image that was released of a version, by default of the champion."""
+    """Print the image that was released for a version, by default for the champion."""
     found = stages.released_image(load_settings(), version=version)
     present({"image": found}, found, json=json)
 
@@ -46,7 +46,7 @@ def deploy(
         typer.Option(
             "--image",
             help="The version's image, by digest, for compose and kubernetes.",
-            show_default="the one that was released of it",
+            show_default="the one that was released for it",
         ),
     ] = None,
     promote: Annotated[

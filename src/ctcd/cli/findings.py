@@ -23,7 +23,7 @@ Number = Annotated[
 
 @findings.command("list", epilog=epilog("ctcd findings list --all"))
 def list_(
-    closed: Annotated[bool, typer.Option("--all", help="The closed ones, too.")] = False,
+    closed: Annotated[bool, typer.Option("--all", help="Show closed findings, too.")] = False,
     summary: Summary = None,
     json: JsonOutput = False,
 ) -> None:

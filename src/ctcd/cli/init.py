@@ -45,25 +45,25 @@ def init(
     ],
     label: Annotated[str, typer.Option("--label", help="Column to be predicted.", show_default=False)],
     key: Annotated[
-        str | None, typer.Option("--key", help="Column that numbers the rows.", show_default="number in the file")
+        str | None, typer.Option("--key", help="Column that identifies a row.", show_default="row number in the file")
     ] = None,
     group: Annotated[
         str | None,
         typer.Option(
             "--group",
             help="Column that identifies the entity of a row, such as a machine.",
-            show_default="each row its own",
+            show_default="each row is its own",
         ),
     ] = None,
     date: Annotated[
         str | None, typer.Option("--date", help="Column with the day of a row.", show_default="day of the ingest")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the contract.", show_default="that of the file")
+        str | None, typer.Option("--name", help="Name of the contract.", show_default="the name of the file")
     ] = None,
     into: Annotated[
         Path | None,
-        typer.Option("--into", file_okay=False, help="Folder to write to.", show_default="the configured one"),
+        typer.Option("--into", file_okay=False, help="Folder to write to.", show_default="the setting contracts"),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the instance that is in the folder.")] = False,
     json: JsonOutput = False,

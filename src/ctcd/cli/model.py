@@ -163,7 +163,7 @@ def _show_decisions(decisions: list[stages.RecordedDecision]) -> None:
 
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="Version in the registry, such as 7.", show_default=False)],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one.", show_default=False)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another version.", show_default=False)],
     html: Annotated[
         Path | None, typer.Option("--html", help="File that the page is written to, with plots.", show_default=False)
     ] = None,

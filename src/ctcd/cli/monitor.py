@@ -45,7 +45,9 @@ def show_monitored(report: "DataMonitorReport") -> None:
 
 def drift(
     base_dt: NextDay = None,
-    period: Annotated[Literal["daily", "weekly"], typer.Option("--period", help="What is compared.")] = "daily",
+    period: Annotated[
+        Literal["daily", "weekly"], typer.Option("--period", help="Whether a day or a week is compared.")
+    ] = "daily",
     json: JsonOutput = False,
 ) -> None:
     """Compare the last day or week before a day with what its models were trained on, and keep the result in the store."""

@@ -113,12 +113,14 @@ class _Lines:
         self._ended: set[str] = set()
 
     def __call__(self, task: str, done: int, total: int | None) -> None:
-        if task not in self._began:
+        if total is not None and done >= total:
+            if task not in self._ended:
+                self._ended.add(task)
+                took = f" in {perf_counter() - self._began[task]:.1f} s" if task in self._began else ""
+                err.print(f"{task}: done{took}")
+        elif task not in self._began:
             self._began[task] = perf_counter()
             err.print(f"{task} ...")
-        if total is not None and done >= total and task not in self._ended:
-            self._ended.add(task)
-            err.print(f"{task}: done in {perf_counter() - self._began[task]:.1f} s")
 
 
 class _Bars:

@@ -87,7 +87,7 @@ def predict(
     ] = False,
     engine: Annotated[
         Literal["process", "spark"],
-        typer.Option(help="What computes: this process, or Spark, which reads Parquet files and the store."),
+        typer.Option(help="Whether to score in this process or on Spark, which reads Parquet files and the store."),
     ] = "process",
     json: JsonOutput = False,
 ) -> None:
@@ -114,7 +114,9 @@ def predict(
 
 def performance(
     base_dt: NextDay = None,
-    period: Annotated[Literal["daily", "weekly"], typer.Option("--period", help="What a row covers.")] = "daily",
+    period: Annotated[
+        Literal["daily", "weekly"], typer.Option("--period", help="Whether a row covers a day or a week.")
+    ] = "daily",
     json: JsonOutput = False,
 ) -> None:
     """Compare the predictions before a day with the labels that came since, and keep the result in the store.
@@ -177,9 +179,9 @@ def export(
     ] = "",
     base_dt: Annotated[
         date | None,
-        day_option("--base-dt", help="Day after the last one.", default="today in the configured time zone"),
+        day_option("--base-dt", help="Day after the last exported one.", default="today in the configured time zone"),
     ] = None,
-    days: Annotated[int, typer.Option("--days", min=1, max=36_525, help="Number of days before it.")] = EXPORTED_DAYS,
+    days: Annotated[int, typer.Option("--days", min=1, max=36_525, help="Number of days to export.")] = EXPORTED_DAYS,
     sql: Annotated[
         Literal["duckdb", "bigquery"] | None,
         typer.Option("--sql", help="Instead: print the SQL with which this warehouse loads what was exported."),
@@ -189,7 +191,7 @@ def export(
     ] = "",
     json: JsonOutput = False,
 ) -> None:
-    """Copy the prediction log to a data warehouse: a Parquet file for each day, in a folder or a cloud's bucket.
+    """Copy the prediction log to a data warehouse: a Parquet file for each day, in a folder or a bucket.
 
     Days whose predictions are all there are left as they are, so that it can be run again at any time. If the setting bigquery
     names a table, what is in a bucket of Google Cloud Storage is loaded into it.
@@ -243,7 +245,7 @@ def lookup(
     request_id: Annotated[str, typer.Argument(help="Request id: a field of the answer, and its header X-Request-ID.")],
     json: JsonOutput = False,
 ) -> None:
-    """Show what a request was answered, when, by which version, and with what features."""
+    """Show the answer to a request: when it was given, by which version, and for which features."""
     present(stages.lookup(load_settings(), request_id), _show_logged, json=json)
 
 

@@ -71,6 +71,11 @@ PADDED = "^[+-]?0[0-9]+$"
 """A number with leading zeros, which are part of a code."""
 PERSONAL_TEXT = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|\d{3}-\d{2}-\d{4}")
 """An e-mail address, or a US social security number."""
+WRITTEN = {
+    r"[+-]?(\d+(\.\d{3})*,\d+|\d{1,3}(,\d{3})+(\.\d+)?)": "numbers with commas: write 1234.5",
+    r"(\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d{2})|\d{4}[./]\d{1,2}[./]\d{1,2})": "dates: write them as 2025-01-31",
+}
+"""Notations that are read as text, by their pattern, and how to write them instead."""
 DIGITS, FEW_DIGITS = 8, 5
 SHARE = 0.85
 """Integers may identify persons if this share of them, 0 to 1, is distinct and has the same length of at least `DIGITS`
@@ -233,6 +238,8 @@ def _examined(cells: pa.Table, source: str, name: str) -> Found:
         )
     elif odd or padded:
         found.notes.append(odd or "has leading zeros: text, not a number")
+    elif found.kind is Kind.CATEGORY and (notation := _notation(found.values.dropna())):
+        found.notes.append(f"is read as text, but looks like {notation}")
     if found.number:
         _bound(found)
     elif found.kind is Kind.CATEGORY:
@@ -252,6 +259,11 @@ def _token(texts: "pd.Series[Any]") -> str:
     """Return the text that nearly all cells have; empty if there is none, or if it occurs only once, as a secret may."""
     counts = texts.value_counts()
     return str(counts.index[0]) if len(texts) and counts.iloc[0] > max(1, 0.9 * len(texts)) else ""
+
+
+def _notation(texts: "pd.Series[Any]") -> str:
+    """Return what most texts look like, and how to write it; empty if that is nothing known."""
+    return next((what for pattern, what in WRITTEN.items() if texts.str.fullmatch(pattern).mean() > 0.5), "")
 
 
 def _identifies(found: Found) -> bool:

@@ -1,5 +1,6 @@
 """Tables stay readable on a narrow terminal."""
 
+import re
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -90,6 +91,15 @@ def test_a_bar_of_progress_shows_its_task_as_it_was_written(monkeypatch: pytest.
     with output.shown_progress() as shown:
         shown("read [/x]", 1, 2)
     assert "read [/x]" in file.getvalue()
+
+
+def test_no_duration_is_shown_of_a_task_whose_beginning_was_not_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    """A task that is first reported when it is done took longer than the 0.0 s since its first report."""
+    with output.shown_progress() as shown:
+        shown("seen", 0, 2)
+        shown("seen", 2, 2)
+        shown("unseen", 2, 2)
+    assert re.fullmatch(r"seen \.\.\.\nseen: done in \d+\.\d s\nunseen: done\n", capsys.readouterr().err)
 
 
 def test_a_wait_is_complete_only_when_it_is_over() -> None:

@@ -323,6 +323,35 @@ def test_a_text_that_stands_for_a_missing_number_is_named() -> None:
     assert found["words"].notes == []
 
 
+@pytest.mark.parametrize(
+    ("texts", "note"),
+    [
+        pytest.param(["12,5", "1.012,25", "7", "-0,5"], "numbers with commas", id="decimal commas"),
+        pytest.param(["1,012.5", "-7", "12,000"], "numbers with commas", id="commas between thousands"),
+        pytest.param(["31.12.2024", "1.2.2025"], "dates", id="dates with dots"),
+        pytest.param(["12/31/24", "02/01/25"], "dates", id="dates with slashes"),
+        pytest.param(["2025/01/31", "2025/2/1"], "dates", id="the year first, with slashes"),
+    ],
+)
+def test_numbers_and_dates_that_are_read_as_text_are_noted(texts: list[str], note: str) -> None:
+    """A column in another notation does not silently become categories, or is left out of the model, without a note."""
+    found = examined({"reading": texts * 30})["reading"]
+    assert found.kind is Kind.CATEGORY
+    assert found.notes[0].startswith(f"is read as text, but looks like {note}: ")
+
+
+def test_ordinary_texts_have_no_notation() -> None:
+    """Words, lists of numbers, versions and addresses are no numbers or dates, and a few such texts prove nothing."""
+    texts = {
+        "words": ["a", "b, c"] * 60,
+        "lists": ["1,2,3", "2,3,4"] * 60,
+        "versions": ["1.2.3", "1.10.4"] * 60,
+        "machines": ["10.0.0.1", "10.0.0.2"] * 60,
+        "some": ["12,5", "often", "seldom", "never"] * 30,
+    }
+    assert not any("looks like" in note for each in examined(texts).values() for note in each.notes)
+
+
 @pytest.mark.slow
 def test_no_column_hides_what_the_draft_is_written_with(tmp_path: Path) -> None:
     """A column may have the name of any of Python's own functions and types, and the draft can be imported."""
