@@ -844,6 +844,25 @@ DEFECTS = [
         )
     ),
     _code(
+        "slices that a page leaves out because they are the worst", "promotion/page.py",
+        "for each in judged[:SHOWN_SLICES]", "for each in judged[-SHOWN_SLICES:]",
+        "unit/promotion/test_evidence.py::test_a_page_shows_the_worst_slices",
+    ),
+    _code(
+        "history of which the newest thousand changes are read", "registry/history.py",
+        "            if not token:\n", "            if found or not token:\n",
+        "unit/registry/test_history.py::test_all_changes_are_read_however_many_there_are",
+    ),
+    *(
+        _code(
+            name, "urls.py", old, new, "unit/test_settings.py::test_what_is_shown_holds_no_secret", area=Area.CONFIGURATION
+        )
+        for name, old, new in (
+            ("credential of a cloud in an address that is shown", "|credential(?!_kind)", ""),
+            ("login in an address that hides its signs", "_LOGIN.search(unquote(text))", "_LOGIN.search(text)"),
+        )
+    ),
+    _code(
         "rows that the candidate was trained on told as the champion's", "promotion/evidence.py",
         "seen=int(champion.seen.sum())", "seen=int(candidate.seen.sum())",
         "unit/promotion/test_evidence.py::test_every_number_on_the_page_is_the_one_in_the_decision",

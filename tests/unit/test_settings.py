@@ -326,7 +326,12 @@ def test_a_server_without_a_password_is_refused(monkeypatch: pytest.MonkeyPatch)
         ("CTCD_WAREHOUSE", "s3-x://ct:{}@bucket/log"),
         ("CTCD_WAREHOUSE", "s3://bucket/log?X-Amz-Signature={}"),
         ("CTCD_WAREHOUSE", "abfs://container@account.dfs.core.windows.net/log?sv=2024-11-04&sig={}"),
+        ("CTCD_WAREHOUSE", "s3://bucket/log?endpoint_override=ct%3A{}%40host%3A9000&scheme=http"),
         ("CTCD_MLFLOW_UI", "https://mlflow/?key={}"),
+        *(
+            ("CTCD_MLFLOW_UI", f"https://mlflow/?{option}={{}}")
+            for option in ("pwd", "Passphrase", "client_secret", "X-Amz-Credential", "api_key", "ApiKey", "auth")
+        ),
         ("CTCD_STAGE_IMAGE", "docker-daemon://ct:{}@host/image"),
     ],
 )

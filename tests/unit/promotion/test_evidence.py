@@ -23,8 +23,8 @@ from ctcd.promotion import gate, plots
 from ctcd.promotion.bootstrap import CONFIDENCE, intervals
 from ctcd.promotion.decision import decide
 from ctcd.promotion.evaluation import Evaluation
-from ctcd.promotion.evidence import THIS, About, DriftSince, Evidence, Feature, collect
-from ctcd.promotion.page import Judged, compare, comparison_page, evidence_page, read_judged, short_form
+from ctcd.promotion.evidence import THIS, About, DriftSince, Evidence, Feature, SliceScore, collect
+from ctcd.promotion.page import SHOWN_SLICES, Judged, compare, comparison_page, evidence_page, read_judged, short_form
 from ctcd.registry.versions import IMAGE, RegisteredVersion
 from ctcd.store.ingested import Quarantined, SourceFile
 from ctcd.training.summary import Part, TrainingReport
@@ -406,6 +406,20 @@ def test_slices_are_those_that_the_rules_judge() -> None:
         assert min(each.accuracy for each in found) == pytest.approx(values[f"accuracy of the worst {column}"])
         lost = values[f"accuracy lost in the worst {column}, against the champion"]
         assert max(each.lost for each in found if each.lost is not None) == pytest.approx(lost)
+
+
+def test_a_page_shows_the_worst_slices() -> None:
+    """Of more than it has room for, those with the lowest accuracy, the worst first; it says how many it leaves out."""
+    evidence = evidence_of(candidate(), champion())
+    slices = tuple(
+        SliceScore(column="maker", name=f"{number}", rows=99, accuracy=number / 100, judged=True, lost=None)
+        for number in reversed(range(SHOWN_SLICES + 4))
+    )
+    judged = Judged(number=1, decided_at=DECIDED, decision=decide(candidate(), champion(), policy()), evidence=evidence)
+    page = evidence_page(judged, replace(evidence, slices=slices), {}, "m")
+    [section] = [each for each in page.sections if each.title == "Slices by maker"]
+    assert [row.cells[0] for row in section.rows] == [f"{number}" for number in range(SHOWN_SLICES)]
+    assert "Better ones left out: 4." in section.note
 
 
 def test_curves_are_those_of_scikit_learn() -> None:

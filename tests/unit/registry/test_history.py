@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_ALREADY_EXISTS
+from mlflow.store.entities.paged_list import PagedList
 
 from ctcd.registry.history import MAX_TEXT, History, What
 from ctcd.settings import Settings
@@ -49,3 +50,20 @@ def test_another_error_is_not_hidden() -> None:
     """Nothing is promoted without a record."""
     with pytest.raises(MlflowException):
         History(Client(INTERNAL_ERROR), "model", Settings()).record(What.PROMOTED, "2", "run 2", why="")  # type: ignore[arg-type] # as above
+
+
+def test_all_changes_are_read_however_many_there_are() -> None:
+    """Page by page to the last one, and in the order of their times, whatever that of the pages is."""
+    pages = {None: (["3", "1"], "second"), "second": ([], "third"), "third": (["2"], "")}
+
+    def search_runs(experiments: list[str], _: str, *, max_results: int, page_token: str | None) -> PagedList[Any]:
+        assert (experiments, max_results > 0) == (["e"], True)
+        numbers, token = pages[page_token]
+        facts = [{"at": f"2025-09-0{each}T03:30:05+00:00", "what": "promoted", "version": each} for each in numbers]
+        runs = [SimpleNamespace(data=SimpleNamespace(tags={**each, "run_id": "r"})) for each in facts]
+        return PagedList(runs, token)
+
+    client: Any = SimpleNamespace(
+        get_experiment_by_name=lambda _: SimpleNamespace(experiment_id="e"), search_runs=search_runs
+    )
+    assert [each.version for each in History(client, "model", Settings()).changes()] == ["1", "2", "3"]
