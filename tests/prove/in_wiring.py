@@ -848,6 +848,28 @@ DEFECTS = [
         "for each in judged[:SHOWN_SLICES]", "for each in judged[-SHOWN_SLICES:]",
         "unit/promotion/test_evidence.py::test_a_page_shows_the_worst_slices",
     ),
+    *(
+        _service(name, "serving/metrics.py", old, new, f"unit/serving/test_metrics.py::{test}")
+        for name, old, new, test in (
+            (
+                "batch that the store refused and nobody counts", "self._failures.inc()", "self._failures.inc(0)",
+                "test_an_event_moves_its_own_metric_and_no_other",
+            ),
+            (
+                "refused challenger counted as a refused champion", 'self._challengers.labels("refused").inc()',
+                'self._swaps.labels("refused").inc()', "test_an_event_moves_its_own_metric_and_no_other",
+            ),
+            (
+                "gauges of killed workers that stay", "            _drop_dead_gauges(self._folder)\n", "",
+                "test_gauges_of_a_process_that_is_gone_count_no_longer",
+            ),
+        )
+    ),
+    Defect(
+        name="container that is healthy whatever it answers", area=Area.SERVICE,
+        gate=Tests("tests/unit/test_healthcheck.py::test_an_unhealthy_service_fails"),
+        plant=_edit("docker/healthcheck.py", "if response.status != 200:", "if response.status >= 500:"),
+    ),
     _code(
         "history of which the newest thousand changes are read", "registry/history.py",
         "            if not token:\n", "            if found or not token:\n",

@@ -13,6 +13,8 @@ HEALTHCHECK = Path(__file__).parents[2] / "docker" / "healthcheck.py"
 ANSWERS = {
     "/ready": (200, b"ready"),
     "/full": (503, b"the outbox is full"),
+    "/moved": (307, b""),
+    "/closed": (401, b"no key"),
     "/well": (200, b'{"scheduler": {"status": "healthy"}, "triggerer": {"status": null}}'),
     "/ill": (200, b'{"scheduler": {"status": "unhealthy"}}'),
 }
@@ -60,6 +62,8 @@ def test_a_healthy_service_passes(address: str, path: str, components: list[str]
     ("path", "components", "problem"),
     [
         ("/full", [], "status 503"),
+        ("/moved", [], "status 307"),
+        ("/closed", ["scheduler"], "status 401"),
         ("/ill", ["scheduler"], "not healthy: scheduler"),
         ("/well", ["scheduler", "triggerer"], "not healthy: triggerer"),
         ("/well", ["dag_processor"], "not healthy: dag_processor"),

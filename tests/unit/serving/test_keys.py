@@ -113,10 +113,11 @@ def test_outside_local_use_a_key_is_required(settings: Settings, environment: En
         "password12345678",
     ],
 )
-def test_an_invalid_key_is_refused_without_being_shown(keys: str) -> None:
-    """Too short, too easy to guess, a well-known placeholder, or not ASCII."""
-    with pytest.raises(UsageError, match="CTCD_API_KEYS: a key") as refused:
-        Keyring(SecretStr(keys), "CTCD_API_KEYS")
+@pytest.mark.parametrize("variable", ["CTCD_API_KEYS", "CTCD_METRICS_KEYS"])
+def test_an_invalid_key_is_refused_without_being_shown(keys: str, variable: str) -> None:
+    """Too short, too easy to guess, a well-known placeholder, or not ASCII; of requests and of metrics."""
+    with pytest.raises(UsageError, match=f"{variable}: a key") as refused:
+        Keyring(SecretStr(keys), variable)
     assert keys not in str(refused.value)
 
 

@@ -66,6 +66,59 @@ def test_a_damaged_file_hides_no_other(tmp_path: Path, caplog: pytest.LogCapture
     assert [str(torn) in line.getMessage() for line in caplog.records] == [True]
 
 
+def samples(metrics: Metrics) -> dict[str, float]:
+    """Return the value of each sample, by its name and labels."""
+    lines = [line.rpartition(" ") for line in metrics.page("m").decode().splitlines() if not line.startswith("#")]
+    return {name.replace('{model="m"}', "").replace('model="m",', ""): float(value) for name, _, value in lines}
+
+
+@pytest.mark.parametrize(
+    ("event", "given", "moved"),
+    [
+        ("connections", (3,), {"ctcd_connections": 3}),
+        ("depth", (5,), {"ctcd_outbox_records": 5}),
+        ("waiting", (2.5,), {"ctcd_outbox_age_seconds": 2.5}),
+        ("dead_lettered", (4,), {"ctcd_outbox_dead_letters": 4}),
+        ("moved_aside", (2,), {"ctcd_outbox_files_moved_aside": 2}),
+        ("shipped", (3,), {"ctcd_outbox_shipped_total": 3}),
+        ("ship_failed", (), {"ctcd_outbox_failures_total": 1}),
+        ("requests_waiting", (3, 1.5), {"ctcd_requests_waiting": 3, "ctcd_requests_age_seconds": 1.5}),
+        ("restarted", ("shipper",), {'ctcd_restarts_total{part="shipper"}': 1}),
+        ("swapped", (), {'ctcd_model_swaps_total{outcome="swapped"}': 1}),
+        ("swap_refused", (), {'ctcd_model_swaps_total{outcome="refused"}': 1}),
+        ("challenger_swapped", (), {'ctcd_challenger_swaps_total{outcome="swapped"}': 1}),
+        ("challenger_refused", (), {'ctcd_challenger_swaps_total{outcome="refused"}': 1}),
+        ("challenger_late", (), {"ctcd_challenger_late_changes_total": 1}),
+        ("shadowed", ("failed", 2), {'ctcd_shadow_rows_total{outcome="failed"}': 2}),
+        ("cached", (2, 3), {'ctcd_cache_rows_total{outcome="hit"}': 2, 'ctcd_cache_rows_total{outcome="miss"}': 3}),
+        ("cache_failed", (), {"ctcd_cache_failures_total": 1}),
+        ("followed", (True,), {"ctcd_registry_followed": 1}),
+    ],
+)
+def test_an_event_moves_its_own_metric_and_no_other(
+    event: str, given: tuple[object, ...], moved: dict[str, float]
+) -> None:
+    """By as much as it says: an alert watches a number that somebody has to change."""
+    metrics = Metrics()
+    before = samples(metrics)
+    getattr(metrics, event)(*given)
+    after = samples(metrics)
+    assert {name: value for name, value in after.items() if value != before.get(name)} == moved
+
+
+def test_gauges_of_a_process_that_is_gone_count_no_longer(tmp_path: Path) -> None:
+    """What a killed worker held is in no sum; what it had counted stays."""
+    ended = subprocess.Popen(["true"])  # noqa: S607 - whichever the system has
+    ended.wait()
+    for pid in (ended.pid, os.getpid()):
+        for kind, name in (("gauge_livesum", "ctcd_outbox_records"), ("counter", "ctcd_outbox_shipped_total")):
+            with closing(MmapedDict(str(tmp_path / f"{kind}_{pid}.db"))) as values:  # type: ignore[no-untyped-call] # as above
+                key = mmap_key(name.removesuffix("_total"), name, [], [], "Predictions")
+                values.write_value(key, 3.0, 0.0)  # type: ignore[no-untyped-call] # as above
+    shown = samples(Metrics(tmp_path))
+    assert (shown["ctcd_outbox_records"], shown["ctcd_outbox_shipped_total"]) == (3.0, 6.0)
+
+
 def test_every_sample_has_the_model_as_a_label() -> None:
     """One Prometheus that reads two services can tell their models apart, whatever the metric."""
     counted = Metrics()
