@@ -93,7 +93,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
     },
     "tests/unit/monitoring": {
         "answering": 7, "checkpoint": 2, "data_monitor": 5, "drift": 25, "findings": 10, "floors": 9, "formulas": 14,
-        "performance": 23, "periods": 4, "profiles": 5, "samples": 3, "site": 9, "tolerances": 5,
+        "performance": 23, "periods": 4, "profiles": 5, "samples": 3, "site": 10, "tolerances": 5,
     },
     "tests/unit/promotion": {
         "bootstrap": 5, "decision": 46, "evaluation": 15, "evidence": 25, "policy": 9, "slices": 5,

@@ -98,9 +98,13 @@ def _data(reports: Path, copied: dict[str, str]) -> Page:
         for file in (reports / folder).glob("*.html"):
             copied[f"{folder}/{file.name}"] = file.read_text(encoding="utf-8")
         for file in sorted((reports / folder).glob("*.json"), reverse=True):
-            report = json.loads(file.read_text(encoding="utf-8"))
-            broken = len(report["breaches"]) if folder == VALIDATION else _failed(report)
-            good = broken == 0 if folder == VALIDATION else report["passed"]
+            try:
+                report = json.loads(file.read_text(encoding="utf-8"))
+                broken = len(report["breaches"]) if folder == VALIDATION else _failed(report)
+                good = broken == 0 if folder == VALIDATION else report["passed"]
+            except (ValueError, KeyError, TypeError):  # damaged, or a file of something else
+                rows.append(row_of(file.stem, folder, None, "cannot be read", mark="bad"))
+                continue
             links.append((f"{folder} of {file.stem}", f"{folder}/{file.stem}.html"))
             verdict = "accepted" if good else "refused"
             rows.append(row_of(file.stem, folder, broken, verdict, mark="good" if good else "bad"))

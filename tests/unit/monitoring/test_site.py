@@ -24,7 +24,8 @@ from ctcd.contract.validation_page import validation_page
 from ctcd.errors import NotFound
 from ctcd.monitoring import plots
 from ctcd.monitoring.findings import close_finding, raise_finding
-from ctcd.monitoring.site import VERSIONS, SiteReport, write_site
+from ctcd.monitoring.page import FOLDER as DATA_MONITOR
+from ctcd.monitoring.site import VALIDATION, VERSIONS, SiteReport, write_site
 from ctcd.promotion.plots import INK
 from ctcd.registry.versions import RegisteredVersion
 
@@ -403,3 +404,18 @@ def test_a_file_that_is_no_report_of_a_load_test_is_named(store: Engine, tmp_pat
     written(store, tmp_path)
     page = Shown(tmp_path / "site" / "load.html")
     assert page.rows[1:] == [["other", "no report of a load test", "failed"]]
+
+
+@pytest.mark.parametrize("folder", [VALIDATION, DATA_MONITOR])
+@pytest.mark.parametrize(
+    "text", ['{"passed": tr', "[1, 2]", "{}", "\udcff"], ids=["half written", "a list", "empty", "no text"]
+)
+def test_a_file_that_is_no_report_about_a_snapshot_is_named(
+    store: Engine, tmp_path: Path, folder: str, text: str
+) -> None:
+    """It is marked in the page about data; the site is written."""
+    (tmp_path / "reports" / folder).mkdir(parents=True)
+    (tmp_path / "reports" / folder / "2025-08-31.json").write_text(text, errors="surrogateescape")
+    written(store, tmp_path)
+    page = Shown(tmp_path / "site" / "data.html")
+    assert page.rows[1:] == [["2025-08-31", folder, "", "cannot be read"]]
