@@ -26,6 +26,7 @@ from ctcd.registry import traffic
 from ctcd.registry.history import NOT_GIVEN, Change, History, What
 from ctcd.registry.tracking import connect, require_artifacts, translate_mlflow_errors, unless_exists, unless_missing
 from ctcd.settings import Settings
+from ctcd.times import moment
 
 if TYPE_CHECKING:
     from ctcd.model.scorer import Scorer
@@ -426,7 +427,7 @@ class Registry:
         if champion is not None and ROLLED_BACK_TO in champion.tags:
             raise GateRefused("a rollback was interrupted", where=where, hint="run: ctcd rollback")
         if ROLLED_BACK in info.tags:
-            when, why = info.tags[ROLLED_BACK], info.tags.get(ROLLBACK_REASON, "not given")
+            when, why = moment(info.tags[ROLLED_BACK]), info.tags.get(ROLLBACK_REASON, "not given")
             raise GateRefused(f"it was rolled back at {when}, reason: {why}", where=where, hint="train another model")
         verdict = info.tags.get(GATE)
         if verdict == REFUSED:
