@@ -871,6 +871,11 @@ DEFECTS = [
         plant=_edit("docker/healthcheck.py", "if response.status != 200:", "if response.status >= 500:"),
     ),
     _code(
+        "one more type that is trusted in a stored pipeline", "model/pipelines.py",
+        '    "numpy.dtype",\n', '    "numpy.dtype",\n    "operator.methodcaller",\n',
+        "unit/model/test_estimator.py::test_no_other_type_is_trusted_in_a_stored_pipeline",
+    ),
+    _code(
         "history of which the newest thousand changes are read", "registry/history.py",
         "            if not token:\n", "            if found or not token:\n",
         "unit/registry/test_history.py::test_all_changes_are_read_however_many_there_are",

@@ -22,7 +22,7 @@ from ctcd.errors import UsageError
 from ctcd.model.artifact import reading
 from ctcd.model.encoder import Encoder
 from ctcd.model.estimator import find_estimator
-from ctcd.model.pipelines import LogisticRegression, RegressionParams
+from ctcd.model.pipelines import TRUSTED, LogisticRegression, RegressionParams
 from ctcd.model.scorer import Scorer
 from ctcd.model.trees import CatBoost
 from ctcd.training.grid import load_profile
@@ -149,6 +149,16 @@ def test_a_stored_pipeline_holds_no_type_that_is_not_trusted(regression: Logisti
     (tmp_path / "model.skops").write_bytes(skops.io.dumps(tampered))
     with pytest.raises(UsageError, match=r"model\.skops: holds types that are not trusted: .*eval"):
         LogisticRegression(regression.encoder).load(tmp_path / "model.skops")
+
+
+def test_no_other_type_is_trusted_in_a_stored_pipeline() -> None:
+    """What is loaded may run: one more is trusted only after a look at what it can be made to do."""
+    assert TRUSTED == (
+        "functools.partial",
+        "numpy.dtype",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.utils.validation.check_array",
+    )
 
 
 @pytest.mark.slow
