@@ -595,6 +595,10 @@ DEFECTS = [
         "probes that compare no answer", "deployment/smoke.py",
         "    if not agrees:", "    if False:", PROBES,
     ),
+    _code(
+        "probes that accept any confidence", "deployment/smoke.py",
+        "model = [expected.confidences[0], *", 'model = [answer["confidence"], *', PROBES,
+    ),
     *(
         _code(name, path, old, new, "unit/deployment/test_deployed_image.py::test_what_is_deployed_is_probed_as_its_version_where_clients_ask")
         for name, path, old, new in (

@@ -99,8 +99,9 @@ def _differences(answer: dict[str, Any], expected: Predictions, version: str) ->
     if answer.get("model_version") != version:
         found.append(f"version {answer.get('model_version')} answers instead of {version}")
     try:
-        given = np.array([answer["probabilities"][name] for name in expected.class_order])
-        agrees = bool((np.abs(given - expected.probabilities[0]) <= TOLERANCE).all())
+        given = np.array([answer["confidence"], *(answer["probabilities"][name] for name in expected.class_order)])
+        model = [expected.confidences[0], *expected.probabilities[0]]
+        agrees = bool((np.abs(given - model) <= TOLERANCE).all())
         agrees = agrees and answer["predict"] == expected.classes[0]
     except (KeyError, TypeError, ValueError):
         return [*found, "an answer does not follow the payload contract"]

@@ -45,7 +45,9 @@ def _service(
         asked.append((url, key))
         said = SCORER.predict([row])
         probabilities = dict(zip(said.class_order, map(float, said.probabilities[0]), strict=True))
-        return spoil({"predict": said.classes[0], "probabilities": probabilities, "model_version": "7"})
+        confidence = probabilities[said.classes[0]]
+        given = {"predict": said.classes[0], "confidence": confidence, "probabilities": probabilities}
+        return spoil(given | {"model_version": "7"})
 
     monkeypatch.setattr(client, "model_info", model_info)
     monkeypatch.setattr(client, "predict", predict)
@@ -71,6 +73,8 @@ def _failing(_: Answer) -> Answer:
         (lambda answer: _moved(answer, float("nan")), DIFFER),
         (lambda answer: answer | {"predict": "another"}, DIFFER),
         (lambda answer: answer | {"predict": None}, DIFFER),
+        (lambda answer: answer | {"confidence": answer["confidence"] - TOLERANCE * 2}, DIFFER),
+        (lambda answer: answer | {"confidence": None}, MALFORMED),
         (lambda answer: answer | {"model_version": "6"}, "version 6 answers instead of 7"),
         (lambda answer: answer | {"probabilities": {}}, MALFORMED),
         (lambda answer: answer | {"probabilities": None}, MALFORMED),
@@ -82,7 +86,7 @@ def _failing(_: Answer) -> Answer:
 def test_an_answer_that_is_not_the_models_fails_the_probes(
     monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Answer], Answer], problem: str | None
 ) -> None:
-    """Class, probabilities and version of each answer are compared; one wrong answer among all is enough."""
+    """Class, confidence, probabilities and version of each answer are compared; one wrong answer among all is enough."""
     for wrong in (range(PROBES), [PROBES - 1]):  # all answers, and the last one only
         numbers = iter(range(PROBES))
         _service(monkeypatch, lambda answer: spoil(answer) if next(numbers) in wrong else answer)  # noqa: B023 - called in this turn
