@@ -266,7 +266,7 @@ class Settings(BaseSettings):
             try:
                 backend = urls.parse(text).get_backend_name()
             except ValueError as error:
-                raise ValueError(f"{error} (such as mysql+pymysql://user:p%40ssword@host:3306/mlops)") from error
+                raise ValueError(f"{error} (such as mysql+pymysql://user:password@host:3306/mlops)") from error
             if backend not in ("sqlite", "mysql", "mariadb"):
                 raise ValueError(f"{backend!r} is not one of sqlite, mysql, mariadb")
         return value
