@@ -301,6 +301,7 @@ REPOSITORY_HOOKS = {
                 _hook("check-toml", "TOML parses", f"{BIN}/check-toml", types=["toml"]),
                 _hook("check-yaml", "YAML parses", f"{BIN}/check-yaml", types=["yaml"]),
                 _hook("private-key", "no private key", f"{BIN}/detect-private-key", **TEXT),
+                _hook("secrets", "no secret", "scripts/check-secrets.sh", **TEXT),
                 _hook("large-files", "no large file", f"{BIN}/check-added-large-files --maxkb=512", exclude="^requirements/"),
                 _hook("merge-conflict", "no conflict marker", f"{BIN}/check-merge-conflict --assume-in-merge", **TEXT),
                 _hook("end-of-file", "files end with a newline", f"{BIN}/end-of-file-fixer", **TEXT),
