@@ -1,7 +1,7 @@
 """Defects between parts that are sound: what is handed on, logged, counted, named, kept or said is not what it should be."""
 
 from prove.base import Area, Defect
-from prove.in_tree import _code, _edit
+from prove.in_tree import REGISTRY, _code, _edit
 from prove.tree import Tests
 
 DEFAULTS = "integration/cli/test_real_defaults.py"
@@ -926,5 +926,177 @@ DEFECTS = [
                 "test_a_container_that_fails_or_is_given_up_leaves_the_one_before",
             ),
         )
+    ),
+    _code(
+        "size of a model without the folders in it", "promotion/gate.py",
+        'for path in folder.rglob("*") if path.is_file())', 'for path in folder.glob("*") if path.is_file())',
+        "unit/promotion/test_evaluation.py::test_the_size_of_a_model_is_that_of_all_its_files", area=Area.MODEL,
+    ),
+    _code(
+        "snapshot that is never too old", "promotion/evaluation.py",
+        'trained_on=_day(version.tags.get("base_dt", ""))', "trained_on=judged_on",
+        "unit/promotion/test_evaluation.py::test_evaluation_has_what_the_decision_needs", area=Area.MODEL,
+    ),
+    _code(
+        "version that was rolled back as the next one to promote", "registry/versions.py",
+        " and ROLLED_BACK not in each.tags:", ":",
+        "unit/registry/test_versions.py::test_what_was_rolled_back_or_refused_is_not_the_newest_that_passed",
+    ),
+    _code(
+        "deployments of other versions in the evidence of one", "promotion/gate.py",
+        "if each.artifact and each.run_id == run_id", "if each.artifact",
+        f"{REGISTRY}::test_the_evidence_of_a_version_is_that_of_its_own_run",
+    ),
+    _code(
+        "drafts that answer requests as a challenger in production", "stages/traffic.py",
+        "    require_confirmed(settings)\n    policy, _ = _policy(settings)\n", "    policy, _ = _policy(settings)\n",
+        "unit/stages/test_handed_on.py::test_a_contract_with_drafts_challenges_nobody_in_production",
+    ),
+    *(
+        _code(name, "stages/deployment.py", old, new, f"unit/deployment/test_deployed_image.py::{test}")
+        for name, old, new, test in (
+            (
+                "rollback to an image that nobody has probed", "_artifact(settings, found, target), progress=progress)",
+                "_artifact(settings, found, target), probed=False, progress=progress)",
+                "test_a_rollback_runs_the_digest_that_was_recorded",
+            ),
+            (
+                "champion that its own failed deployment rolls back", "if move and move.changed:", "if move:",
+                "test_a_deployment_that_does_not_end_well_takes_its_own_promotion_back",
+            ),
+            (
+                "promotion that outlives its interrupted deployment",
+                "    except BaseException as error:\n        # Also when it is interrupted.\n", "    except CtcdError as error:\n",
+                "test_a_deployment_that_does_not_end_well_takes_its_own_promotion_back",
+            ),
+        )
+    ),
+    _code(
+        "load test without a report that is within its limits", "monitoring/site.py",
+        '"no report of a load test", "failed", mark="bad")', '"no report of a load test", "failed")',
+        "unit/monitoring/test_site.py::test_a_file_that_is_no_report_of_a_load_test_is_named",
+    ),
+    _code(
+        "branch that does not exist as one without a contract", "cli/contract.py",
+        "        raise UsageError(f\"{revision!r} is not a revision of the checkout\", hint=\"give a commit or a branch\")\n",
+        "        return None\n",
+        "unit/cli/test_command_line.py::test_a_revision_that_does_not_exist_is_not_one_without_a_contract",
+        area=Area.WORKFLOW,
+    ),
+    *(
+        _code(name, f"drafts/{path}", old, new, f"unit/drafts/{test}", area=Area.CONFIGURATION)
+        for name, path, old, new, test in (
+            (
+                "drafted contract that accepts half of its rows as bad", "draft.py",
+                "round(min(2 * share, MAX_QUARANTINE), 2)", "MAX_QUARANTINE",
+                "test_init.py::test_the_rows_it_was_drafted_from_are_ingested",
+            ),
+            (
+                "drafted slices in which protected columns come last", "policies.py",
+                "key=lambda each: not each.protected)", "key=lambda each: each.protected)",
+                "test_init.py::test_truths_and_two_numbers_are_sliced",
+            ),
+            (
+                "leak that is noted only if it is perfect", "columns.py",
+                "if right > max(0.97, (1 + most) / 2):", "if right >= 1.0:",
+                "test_columns.py::test_a_leak_need_not_be_perfect",
+            ),
+        )
+    ),
+    *(
+        _service(name, f"serving/{path}", old, new, f"unit/serving/{test}")
+        for name, path, old, new, test in (
+            (
+                "uploads that the request log does not count", "http/handlers.py",
+                "trace.rows = await asyncio.to_thread(upload.accept)", "await asyncio.to_thread(upload.accept)",
+                "test_log_agreement.py::test_the_request_log_has_the_rows_of_what_is_scored_later",
+            ),
+            (
+                "file whose rows are not in the line of its state", "http/handlers.py", "        trace.rows = state.rows\n", "",
+                "test_log_agreement.py::test_the_request_log_has_the_rows_of_what_is_scored_later",
+            ),
+            (
+                "accepted rows that the request log does not count", "http/handlers.py",
+                "trace.rows = await self.runtime.batches.check(", "_ = await self.runtime.batches.check(",
+                "test_log_agreement.py::test_the_request_log_has_the_rows_of_what_is_scored_later",
+            ),
+            (
+                "result of a file that does not name what served it", "batch_predictor.py",
+                ".assign(**vars(part.served.origin(self._served_by)))", ".assign(**vars(part.served.origin(None)))",
+                "test_uploads.py::test_a_file_is_scored_like_in_batch",
+            ),
+            (
+                "results of files beyond the size of the queue", "requests/files.py",
+                "size = sum(path.stat().st_size for path in paths.values())", "size = 0",
+                "test_uploads.py::test_a_file_is_scored_like_in_batch",
+            ),
+            (
+                "files of an answer that the queue does not count", "requests/queue.py",
+                "len(result.body) + result.files", "len(result.body)",
+                "test_requests.py::test_a_full_queue_accepts_nothing_until_answers_expire",
+            ),
+            (
+                "file that is accepted before its folder is on disk", "requests/files.py",
+                "            sync(self._files.folder)\n", "",
+                "test_uploads.py::test_the_folder_of_a_file_is_on_disk_before_the_file_is_accepted",
+            ),
+        )
+    ),
+    _code(
+        "median that is compared with the mean", "monitoring/expectations.py",
+        "_around(getattr(known, what), width * known.spread)", "_around(known.mean, width * known.spread)",
+        "integration/monitoring/test_data_monitor.py::test_each_statistic_is_compared_with_itself", area=Area.DATA,
+    ),
+    _service(
+        "paths below those of files that are open although there is no such route", "serving/http/routes.py",
+        "path.startswith(STATIC) else", 'path.startswith((STATIC, "/predictions/files/")) else',
+        "unit/serving/test_access.py::test_no_other_path_is_open",
+    ),
+    _code(
+        "rollout undone that has changed nothing", "deployment/kubernetes.py",
+        "        if before == image:\n            return\n        if before is None:", "        if before is None:",
+        "unit/deployment/test_kubernetes.py::test_the_image_that_is_in_place_is_not_undone",
+    ),
+    _code(
+        "container that has stopped taken for the one in service", "deployment/compose.py",
+        "key=lambda slot: (not slot.running, slot.created)", "key=lambda slot: slot.created",
+        "unit/deployment/test_deployed_image.py::"
+        "test_a_container_that_runs_is_in_service_rather_than_an_older_one_that_has_stopped",
+    ),
+    _service(
+        "seconds logged as milliseconds of a shadow", "serving/prediction_log/shadow.py",
+        "elapsed_ms=seconds * 1_000", "elapsed_ms=seconds",
+        f"{TRAFFIC}::test_the_time_of_a_shadows_answer_is_that_of_its_batch",
+    ),
+    Defect(
+        name="model that the gate has refused in an image", area=Area.CONFIGURATION,
+        gate=Tests("tests/unit/deployment/test_image_build.py::test_a_model_that_the_gate_has_refused_gets_into_no_image"),
+        plant=_edit("scripts/images.py", "        if report.promotion is None:\n", "        if report is None:\n"),
+    ),
+    _code(
+        "day of a shadow alone that keeps the log from getting smaller", "store/warehouse.py",
+        "where(log.c.created_at < end, given(log)))", "where(log.c.created_at < end))",
+        "unit/store/test_warehouse.py::test_a_day_on_which_only_a_shadow_has_scored_is_not_required", area=Area.DATA,
+    ),
+    _code(
+        "container whose store is a file of the machine that deploys", "deployment/compose.py",
+        '        known["FEATURE_STORE_URL"] = self._settings.feature_store_url.get_secret_value()\n', "",
+        "unit/deployment/test_deployed_image.py::"
+        "test_the_store_of_the_machine_that_deploys_is_not_that_of_the_container",
+    ),
+    _code(
+        "production with the manifests of nowhere", "deployment/kubernetes.py",
+        "if settings.environment in (Environment.STAGING, Environment.PRODUCTION) else None",
+        "if settings.environment is Environment.STAGING else None",
+        "unit/deployment/test_kubernetes.py::test_each_environment_has_its_own_manifests",
+    ),
+    _code(
+        "shares of all rows, rejected ones too", "scoring/store.py", "total = self.counts.total()", "total = self.rows",
+        "unit/scoring/test_store.py::test_shares_are_of_the_rows_that_were_scored", area=Area.DATA,
+    ),
+    _service(
+        "invalid row of a batch that is named by its place in a part", "serving/batch_predictor.py",
+        "enumerate(rows, start):", "enumerate(rows):",
+        "unit/serving/test_batch.py::test_nothing_of_a_refused_batch_is_logged",
     ),
 ]  # fmt: skip

@@ -15,8 +15,10 @@ from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE
 from support.snapshots import loosen_snapshot_table, put_snapshot
 
+from ctcd.contract.spec import names
 from ctcd.monitoring.checkpoint import MOST_ROWS
 from ctcd.monitoring.data_monitor import monitor_data
+from ctcd.monitoring.expectations import ColumnProfile, Profile, numeric_columns, snapshot_rules
 from ctcd.monitoring.outcome import DataMonitorReport, SnapshotRefused
 from ctcd.monitoring.profiles import accept, accepted_before
 from ctcd.monitoring.tolerances import load_tolerances
@@ -156,6 +158,23 @@ def test_every_shift_against_the_accepted_snapshot_is_refused(
     } <= found
     touched = {"power", "hours", "output", "vibration", "stops", "wear", "humidity", "condition", "shift"}
     assert {column for column, _ in found} == touched
+
+
+def test_each_statistic_is_compared_with_itself() -> None:
+    """Mean and median lie around those of the accepted snapshot, each as far away as its own tolerance allows."""
+    numeric = names(numeric_columns(CONTRACT))
+    numbers = dict.fromkeys(numeric, ColumnProfile(mean=100.0, spread=2.0, median=150.0))
+    accepted = Profile(day=BEFORE, rows=400, shares={}, present={}, numbers=numbers)
+    rules = {(rule.column, rule.rule): rule for rule in snapshot_rules(CONTRACT, TOLERANCES, DAY, accepted)}
+    for name in numeric:
+        for what, centre in (("mean", 100.0), ("median", 150.0)):
+            found: Any = rules[name, f"{what} as in the last accepted snapshot"].expectation
+            width = 2.0 * getattr(TOLERANCES, what)
+            assert (found.column, found.min_value, found.max_value) == (
+                name,
+                pytest.approx(centre - width),
+                pytest.approx(centre + width),
+            )
 
 
 def test_a_stale_snapshot_is_refused(settings: Settings, engine: Engine, good: pd.DataFrame) -> None:

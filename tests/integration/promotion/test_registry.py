@@ -166,10 +166,13 @@ def test_the_evidence_of_a_version_is_that_of_its_own_run(
     """Page, plots, description and tags are those of the judged run, not of the champion's, and have no group of the holdout."""
     monkeypatch.setattr("ctcd.promotion.gate.draw", draw)
     desk.ship(desk.runs.weak)
+    champion = desk.registry.champion()
+    desk.registry.record_deployment(champion, before=None, reason="", target="compose (local)", artifact="model:weak")
     outcome = desk.judge(desk.runs.better)
     written = json.loads(Path(outcome.json_file).read_text())
     evidence, number = written["evidence"], written["number"]
     assert dict(evidence["lineage"])["training run"] == written["candidate_run"] == desk.runs.better
+    assert dict(evidence["lineage"])["deployed"] == "not when this was decided"
     assert outcome.candidate is not None
     assert outcome.champion is not None
     assert evidence["scores"]["this version"]["accuracy"]["point"] == outcome.candidate.accuracy

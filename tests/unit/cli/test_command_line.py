@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from rich.console import Console
-from support.instance import CONTRACT
+from support.instance import CONTRACT, INSTANCE
 
 from ctcd.cli import app as command_line
 from ctcd.cli import demo
@@ -185,6 +185,16 @@ def test_a_missing_instance_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys:
     shown = capsys.readouterr()
     assert "nowhere" in shown.err
     assert shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("revision", ["no-such-branch", "1" * 40, "--all"])
+def test_a_revision_that_does_not_exist_is_not_one_without_a_contract(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], revision: str
+) -> None:
+    """A branch whose name is misspelled would pass every change; one from before the first contract has nothing to compare."""
+    monkeypatch.setenv("CTCD_CONTRACTS", str(INSTANCE.folder))
+    assert run(["contract", "diff", "--", revision]) == 2
+    assert f"{revision!r} is not a revision of the checkout" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
@@ -17,12 +18,13 @@ from pydantic import SecretStr
 from support.marks import API_KEY, METRICS_KEY, SECRETS, in_files, unreachable
 from support.processes import start_cat
 
-from ctcd.deployment.compose import SLOTS, ComposeTarget
+from ctcd.deployment import rollback
+from ctcd.deployment.compose import SLOTS, ComposeTarget, _Slot
 from ctcd.deployment.process import ProcessTarget
 from ctcd.deployment.smoke import SmokeReport
 from ctcd.deployment.target import TargetName
 from ctcd.errors import DeploymentBroken, UsageError
-from ctcd.registry.versions import IMAGE
+from ctcd.registry.versions import IMAGE, Move
 from ctcd.serving import launch
 from ctcd.serving.launch import RunningService
 from ctcd.settings import Settings
@@ -222,6 +224,14 @@ def test_a_process_with_other_settings_is_replaced(tmp_path: Path, monkeypatch: 
     assert in_files(SECRETS, tmp_path) == []
 
 
+def test_the_store_of_the_machine_that_deploys_is_not_that_of_the_container(tmp_path: Path) -> None:
+    """A container has no file of that machine: it is given a store only if the settings name one."""
+    given = settings(tmp_path)
+    embedded = given.model_copy(update={"feature_store_url": SecretStr("")})
+    passed = [ComposeTarget(each, "m")._passed_on()["FEATURE_STORE_URL"] for each in (given, embedded)]
+    assert passed == [unreachable()["FEATURE_STORE_URL"], ""]
+
+
 def slots(programs: Path) -> set[str]:
     """Return the containers that a host keeps."""
     return {path.name.partition("-")[2] for path in programs.glob("slot-*")}
@@ -241,6 +251,22 @@ def test_a_container_with_other_settings_is_replaced(programs: Path, tmp_path: P
     (programs / "health-green").write_text("unhealthy")
     assert ComposeTarget(other, "m").deploy(VERIFIED, version="7", digest="d").changed
     assert slots(programs) == {"blue"}
+
+
+def test_a_container_that_runs_is_in_service_rather_than_an_older_one_that_has_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that the proxy can reach; one that has stopped is only if nothing else is left of a deployment."""
+    target = ComposeTarget(settings(tmp_path), "m")
+    known = _Slot(
+        name="blue", container="b", image=OLD, version="6", settings="", created="2025-08-30", running=False,
+        healthy=False, attached=True, port=0,
+    )  # fmt: skip
+    running = replace(known, name="green", container="g", image=VERIFIED, created="2025-08-31", running=True)
+    for found, image in (([known, running], VERIFIED), ([known], OLD), ([replace(running, attached=False)], None)):
+        monkeypatch.setattr(target, "_slots", lambda found=found: found)
+        slot = target._in_service()
+        assert (slot and slot.image) == image
 
 
 @pytest.mark.parametrize("probes", [0, 1])
@@ -271,13 +297,43 @@ def test_a_container_that_fails_or_is_given_up_leaves_the_one_before(
 def test_a_rollback_runs_the_digest_that_was_recorded(
     programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: TargetName
 ) -> None:
-    """That of the version that it goes back to."""
+    """That of the version that it goes back to, as which it is probed."""
     registry = Registry(v6=OLD, v7=VERIFIED)
     monkeypatch.setattr(deployment, "open_registry", lambda _: registry)
     monkeypatch.setattr(registry, "champion", lambda: registry.info("7"))
-    monkeypatch.setattr(deployment, "smoke", lambda *_, **__: SimpleNamespace(require_passed=lambda: None))
+    probed: list[tuple[str, str]] = []
+
+    def smoke(_: Settings, *, version: str, url: str) -> SmokeReport:
+        probed.append((version, url))
+        return SmokeReport(url=url, version=version, probes=1, problems=(), median_ms=1.0)
+
+    monkeypatch.setattr(deployment, "smoke", smoke)
     deployment.roll_back(settings(tmp_path), to="6", target=target, image_only=True)
     assert ran(programs) == {OLD}
+    assert probed == [("6", url) for url in PROBED[target]]
+
+
+@pytest.mark.parametrize("error", [DeploymentBroken("it is slow"), KeyboardInterrupt()], ids=["failed", "interrupted"])
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_deployment_that_does_not_end_well_takes_its_own_promotion_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool, error: BaseException
+) -> None:
+    """Also if it is interrupted; a champion that is deployed once more, from another image, stays the champion."""
+    registry, taken_back = Registry(v7=OLD), []
+
+    def put(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    move = Move(version="7", before=None, changed=changed)
+    monkeypatch.setattr(registry, "promote", lambda *_, **__: move, raising=False)
+    monkeypatch.setattr(deployment, "open_registry", lambda _: registry)
+    monkeypatch.setattr(deployment, "_put", put)
+    monkeypatch.setattr(rollback, "roll_back_failed", lambda _, version, why: taken_back.append((version, why)))
+    with pytest.raises(type(error)):
+        deployment.deploy(settings(tmp_path), target=TargetName.COMPOSE, version="7", image=VERIFIED, promote=True)
+    assert [version for version, _ in taken_back] == ["7"] * changed
+    assert all(why.startswith("its deployment failed: ") for _, why in taken_back)
+    assert (registry.recorded, registry.deployed) == ([], [])
 
 
 @pytest.mark.parametrize("target", TargetName)

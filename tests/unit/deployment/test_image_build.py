@@ -8,15 +8,16 @@ import tarfile
 from importlib.util import module_from_spec, spec_from_file_location
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from support.containers import archive_problems
-from support.instance import FOLDER
+from support.instance import FOLDER, INSTANCE
 from support.marks import API_KEY, CREDENTIALS, SECRETS, in_files, in_texts, unreachable
 from support.serving import INFO
 
-from ctcd.errors import UsageError
+from ctcd.errors import NotFound, UsageError
+from ctcd.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 
@@ -81,6 +82,19 @@ def test_no_secret_of_the_environment_reaches_a_build(
     assert not {each.partition("=")[0] for each in given} & set(marked)
     assert in_texts(SECRETS, reported=json.dumps(reported)) == []
     assert in_files(SECRETS, tmp_path) == []
+
+
+def test_a_model_that_the_gate_has_refused_gets_into_no_image(
+    images: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even one of synthetic data, which is trained where no Bento is given."""
+    refused = SimpleNamespace(promotion=None, gate=SimpleNamespace(reasons=("it is slow",)))
+    monkeypatch.setattr(images.connections, "open_registry", lambda _: SimpleNamespace(find=lambda _: None))
+    monkeypatch.setattr(images.synthetic, "write", lambda *_, **__: None)
+    monkeypatch.setattr(images.pipeline, "run", lambda *_, **__: refused)
+    monkeypatch.setattr(images.deployment, "build", lambda _: pytest.fail("its Bento was built"))
+    with pytest.raises(NotFound, match="the gate refused: it is slow"):
+        images.synthetic_bento(Settings(), INSTANCE)
 
 
 def packed(**files: bytes) -> BytesIO:

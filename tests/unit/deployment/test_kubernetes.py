@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from support.instance import CONTRACT
 
-from ctcd.deployment.kubernetes import IMAGE, SLUG, VERSION, KubernetesTarget
+from ctcd.deployment.kubernetes import IMAGE, SLUG, VERSION, KubernetesTarget, render
 from ctcd.errors import DeploymentBroken, Unreachable, UsageError
-from ctcd.settings import Settings
+from ctcd.settings import Environment, Settings
 
 OLD, NEW = (f"registry.example/api@sha256:{digit * 64}" for digit in "12")
 KUBECTL = """#!/bin/sh
@@ -72,6 +72,20 @@ def test_an_image_is_rolled_out_and_probed(cluster: Cluster, target: KubernetesT
     assert cluster.calls()[-2:] == ["apply --filename=-", "rollout status"]
 
 
+@pytest.mark.parametrize("environment", Environment)
+def test_each_environment_has_its_own_manifests(
+    cluster: Cluster, target: KubernetesTarget, environment: Environment
+) -> None:
+    """Staging and production add to the base; elsewhere it is used as it is."""
+    folder = target._settings.deploy_folder / "kubernetes"
+    for name in ("staging", "production"):
+        (folder / "overlays" / name).mkdir(parents=True)
+        (folder / "overlays" / name / "kustomization.yaml").touch()
+    render(target._settings.model_copy(update={"environment": environment}), "slug", NEW, "2")
+    own = environment in (Environment.STAGING, Environment.PRODUCTION)
+    assert cluster.calls() == [f"kustomize {folder / (f'overlays/{environment.value}' if own else 'base')}"]
+
+
 def test_a_failed_probe_undoes_the_rollout(cluster: Cluster, target: KubernetesTarget) -> None:
     """The old pods are waited for, and the error is that of the probe."""
 
@@ -81,6 +95,18 @@ def test_a_failed_probe_undoes_the_rollout(cluster: Cluster, target: KubernetesT
     with pytest.raises(DeploymentBroken, match="injected"):
         target.deploy(NEW, version="2", digest="", probe=probe)
     assert cluster.calls()[-2:] == ["rollout undo", "rollout status"]
+
+
+def test_the_image_that_is_in_place_is_not_undone(cluster: Cluster, target: KubernetesTarget) -> None:
+    """If it fails its probes when it is deployed again, the image before it is not brought back: nothing was rolled out."""
+    cluster.answers(image=NEW, version="v2")
+
+    def probe(url: str) -> None:
+        raise DeploymentBroken("injected", where=url)
+
+    with pytest.raises(DeploymentBroken, match="injected"):
+        target.deploy(NEW, version="2", digest="", probe=probe)
+    assert "rollout undo" not in cluster.calls()
 
 
 def test_a_rollout_whose_pods_are_not_ready_is_undone(cluster: Cluster, target: KubernetesTarget) -> None:

@@ -404,6 +404,7 @@ def test_a_file_that_is_no_report_of_a_load_test_is_named(store: Engine, tmp_pat
     written(store, tmp_path)
     page = Shown(tmp_path / "site" / "load.html")
     assert page.rows[1:] == [["other", "no report of a load test", "failed"]]
+    assert page.texts["p"][0] == "0 of 1 shapes within their limits"
 
 
 @pytest.mark.parametrize("folder", [VALIDATION, DATA_MONITOR])

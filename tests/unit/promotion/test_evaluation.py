@@ -3,7 +3,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from ctcd.contract.payload import request_rows
 from ctcd.contract.spec import Contract
 from ctcd.errors import DataRefused
 from ctcd.promotion.evaluation import BATCH_ROWS, ROUNDS, ROWS_TIMED, WARM_UP, Evaluation, _timed, fingerprint
+from ctcd.promotion.gate import _load
 
 LABEL, GROUP, KEY = CONTRACT.label.name, CONTRACT.group.name, CONTRACT.key.name
 DAY = date(2025, 8, 31)
@@ -67,7 +70,8 @@ def judge(model: Any, holdout: pd.DataFrame = HOLDOUT, **changes: Any) -> Evalua
 def test_evaluation_has_what_the_decision_needs() -> None:
     """Scores, rows, latency and size are those of the model passed in."""
     model = Knowing()
-    found = judge(model, seen_groups=set(HOLDOUT[GROUP].iloc[:3]))
+    judged_on = DAY + timedelta(days=2)
+    found = judge(model, seen_groups=set(HOLDOUT[GROUP].iloc[:3]), judged_on=judged_on)
     assert found.scores is not None
     assert found.scores.accuracy == found.scores.macro_f1 == 1.0
     assert found.scores.ece == pytest.approx(0.2)
@@ -79,7 +83,7 @@ def test_evaluation_has_what_the_decision_needs() -> None:
     assert found.row_p95_ms > 0
     assert found.batch_row_ms > 0
     assert found.contract_in_force == CONTRACT.version
-    assert (found.trained_on, found.judged_on, found.slices) == (DAY, DAY, ())
+    assert (found.trained_on, found.judged_on, found.slices) == (DAY, judged_on, ())
 
 
 def test_rows_that_are_not_decided_as_the_policy_says_are_counted() -> None:
@@ -94,6 +98,15 @@ def test_rows_that_are_not_decided_as_the_policy_says_are_counted() -> None:
     assert found.threshold_mismatches == 5
     assert (found.predicted != found.truth).sum() == 5
     assert judge(Knowing()).threshold_mismatches == 0
+
+
+def test_the_size_of_a_model_is_that_of_all_its_files(tmp_path: Path) -> None:
+    """Also of those in folders below, in which most of a model is, and of a model that cannot be loaded."""
+    for name, size in (("MLmodel", 3), ("scorer/model.cbm", 50), ("scorer/more/deep.bin", 700)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"-" * size)
+    registry: Any = SimpleNamespace(model_folder=lambda _version, into: into)
+    assert _load(registry, "1", tmp_path)[1] == 753
 
 
 def test_model_sees_its_inputs_only() -> None:

@@ -17,7 +17,7 @@ from support.instance import CONTRACT
 from ctcd.contract.traffic import Mode, Shadow, TrafficPolicy
 from ctcd.errors import NotFound, Unreachable
 from ctcd.registry.history import Change, What
-from ctcd.registry.versions import PROMOTED_AT, RegisteredVersion, Registry
+from ctcd.registry.versions import GATE, PASSED, PROMOTED_AT, REFUSED, ROLLED_BACK, RegisteredVersion, Registry
 
 INFO = RegisteredVersion(
     model_name="model", version="1", run_id="a", aliases=(), created_at="2025-08-31", tags={}, uri="models:/model/1"
@@ -61,6 +61,18 @@ def test_what_is_no_number_of_a_version_does_not_exist(version: str) -> None:
     registry = Registry(Down(), CONTRACT)  # type: ignore[arg-type] # as above
     with pytest.raises(NotFound, match=f"there is no version {version}"):
         registry.info(version)
+
+
+def test_what_was_rolled_back_or_refused_is_not_the_newest_that_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A promotion that names no version would bring back a version that had failed in service, as it had passed the gate."""
+    registry = Registry(Down(), CONTRACT)  # type: ignore[arg-type] # as above
+    tags = [{GATE: REFUSED}, {GATE: PASSED, ROLLED_BACK: "2025-09-01"}, {GATE: PASSED}, {GATE: PASSED}]
+    known = [replace(INFO, version=str(4 - place), tags=each) for place, each in enumerate(tags)]
+    monkeypatch.setattr(registry, "versions", lambda: known)
+    assert registry.newest_passed() == "2"
+    monkeypatch.setattr(registry, "versions", lambda: known[:2])
+    with pytest.raises(NotFound, match="has passed no version yet"):
+        registry.newest_passed()
 
 
 @pytest.mark.parametrize("length", [10, 5_000, 100_000])

@@ -1,5 +1,6 @@
-"""How often batch scoring within the store reads its rows."""
+"""How often batch scoring within the store reads its rows, and what it says of them."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from support.raw import feature_row, label_row, write_tables
 from support.serving import origin, small_scorer
 from support.stores import load
 
-from ctcd.scoring.store import missing, score_range
+from ctcd.scoring.store import Scored, missing, score_range
 from ctcd.store.engine import reading
 
 STEP = 100
@@ -30,6 +31,14 @@ class Work:
     def _count(self) -> int:
         self.steps += 1
         return 0
+
+
+def test_shares_are_of_the_rows_that_were_scored() -> None:
+    """Rejected rows have no class; without scored ones there are no shares."""
+    first, second = CONTRACT.classes[:2]
+    scored = Scored(rows=10, rejected=2, counts=Counter({first: 6, second: 2}))
+    assert scored.shares(CONTRACT.classes) == dict.fromkeys(CONTRACT.classes, 0.0) | {first: 0.75, second: 0.25}
+    assert Scored(rows=2, rejected=2).shares(CONTRACT.classes) == {}
 
 
 @pytest.mark.parametrize("chunk_rows", [10, 300])

@@ -117,10 +117,11 @@ def test_the_validation_of_many_rows_agrees_with_that_of_one(row: dict[str, Any]
 
 
 def test_nothing_of_a_refused_batch_is_logged(settings: Settings) -> None:
-    """A batch with an invalid row logs no row, not even those before it."""
+    """A batch with an invalid row, which is named by its place in all of the batch, logs no row, not even those before it."""
     with served(settings) as client:
         data = [*rows(2 * PIECE_ROWS), EXAMPLE | {"hours": -1}]
-        refused(client, json.dumps({"data": data}).encode(), 422)
+        problem = refused(client, json.dumps({"data": data}).encode(), 422)
+    assert [error.field for error in problem.errors] == [f"data.{2 * PIECE_ROWS}.hours"]
     assert logged(settings.store_url) == []
 
 

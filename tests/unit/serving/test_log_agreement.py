@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
+import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 from support.instance import CONTRACT, PAYLOAD
@@ -18,6 +19,7 @@ from support.serving import INFO, logged, row_of, served
 from ctcd.contract.spec import names
 from ctcd.model.scorer import Predictions, Scorer
 from ctcd.serving.batch_body import PIECE_ROWS
+from ctcd.serving.requests.answering import Answering
 from ctcd.settings import Settings
 
 DELAY = 0.04
@@ -111,6 +113,21 @@ def test_every_field_of_the_log_is_what_the_client_was_told(settings: Settings, 
         reported += ask(client, "/predict_batch", rows(5_000, 1))
     assert_told_apart(reported, scorer)
     assert_logged(reported, logged(settings.store_url))
+
+
+def test_the_request_log_has_the_rows_of_what_is_scored_later(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of requests and files that were accepted, and of a file whose state somebody reads."""
+    later = settings.model_copy(update={"asynchronous": True})
+    with patch.object(Answering, "step", lambda _self: False), served(later) as client:
+        assert client.post("/predictions", json={"data": rows(0, 3)}).status_code == 202
+        content = pd.DataFrame([row_of(number) | {"machine": number + 1} for number in range(5)]).to_csv(index=False)
+        accepted = client.post("/predictions/files", content=content, headers={"content-type": "text/csv"})
+        assert client.get(accepted.headers["location"]).status_code == 202
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"event":"request"' in line]
+    routes = {"/predictions": 3, "/predictions/files": 5, "/predictions/files/{request_id}": 5}
+    assert {line["route"]: line.get("rows") for line in lines} == routes
 
 
 @contextmanager

@@ -191,7 +191,9 @@ def test_a_full_queue_accepts_nothing_until_answers_expire(here: RequestQueue, c
         here.add("more", b"x" * 101)
     taken = here.take()
     assert taken
-    here.finish(taken, Result(status=200, body=b"x" * 100, model_version="7"), [(b"record", 1)])
+    here.finish(taken, Result(status=200, body=b"x" * 40, model_version="7", files=60), [(b"record", 1)])
+    with pytest.raises(QueueFull, match="1 requests and answers with 100 bytes"):
+        here.add("more", b"x" * 901)
     for number in range(9):
         here.add(str(number), b"x" * 100)
     with pytest.raises(QueueFull, match="10 requests"):

@@ -606,6 +606,16 @@ def test_a_shadow_that_a_canary_would_not_wait_for_has_failed(
     assert Counter(each.variant for each in written) == variants
 
 
+def test_the_time_of_a_shadows_answer_is_that_of_its_batch(tmp_path: Path) -> None:
+    """In milliseconds, as that of the champion, with which it is compared."""
+    written: list[LoggedPrediction] = []
+    found = Shadow(tmp_path, CONTRACT, written.extend, Metrics())
+    clock = SimpleNamespace(perf_counter=iter((5.0, 5.25)).__next__, thread_time=lambda: 0.0)
+    with patch.object(shadow, "time", clock):
+        found._log([row(number) for number in range(4)], _scored_in(0.0))
+    assert [each.elapsed_ms for each in written] == [250.0] * 4
+
+
 def test_what_the_store_does_not_accept_is_no_failure_of_the_challenger(tmp_path: Path) -> None:
     """Its rows are dropped, and counted as that."""
     metrics = Metrics()

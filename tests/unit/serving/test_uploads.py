@@ -5,6 +5,7 @@ import errno
 import gzip
 import io
 import json
+import math
 import sqlite3
 import time
 from collections import Counter
@@ -90,7 +91,8 @@ def read(client: TestClient, location: str) -> list[dict[str, str]]:
 
 @pytest.fixture
 def asynchronous(settings: Settings) -> Settings:
-    return settings.model_copy(update={"asynchronous": True, "requests_lease_seconds": 1.0})
+    update = {"asynchronous": True, "requests_lease_seconds": 1.0, "served_by": "an image"}
+    return settings.model_copy(update=update)
 
 
 @pytest.fixture
@@ -108,6 +110,13 @@ def nothing_left(settings: Settings) -> bool:
     return not list((settings.requests.parent / "files").glob("*"))
 
 
+def sizes_of(settings: Settings) -> tuple[int, int]:
+    """Return the bytes that the files' queue counts, and those of the answers in it."""
+    with closing(sqlite3.connect(settings.requests.with_name("files.db"))) as db:
+        counted, bodies = db.execute("SELECT sum(size), sum(length(body)) FROM requests").fetchone()
+        return counted, bodies
+
+
 def parts_of(settings: Settings) -> list[str]:
     with closing(sqlite3.connect(settings.requests.with_name("files.db"))) as db:
         return [each for (each,) in db.execute("SELECT id FROM requests ORDER BY id")]
@@ -117,7 +126,7 @@ def parts_of(settings: Settings) -> list[str]:
 def test_a_file_is_scored_like_in_batch(
     alone: TestClient, asynchronous: Settings, scorer: Scorer, tmp_path: Path, kind: str
 ) -> None:
-    """Each good row has the prediction of `ctcd predict` and is logged once; each bad one is in the rejected rows."""
+    """Each good row has the prediction of `ctcd predict` and is logged once, as it is told; each bad one is in the rejected rows."""
     write = as_csv if kind == CSV else as_parquet
     accepted = send(alone, write(frame()), kind)
     file = accepted.headers["x-request-id"]
@@ -160,11 +169,21 @@ def test_a_file_is_scored_like_in_batch(
     wait(lambda: len(logged_ids(asynchronous.store_url)) >= len(rows))
     log = logged(asynchronous.store_url)
     assert Counter(each["request_id"] for each in log) == Counter(result["request_id"])
-    assert {each["request_id"]: each["prediction"] for each in log} == dict(
-        zip(result["request_id"], result["prediction"], strict=True)
-    )
+    known = {each["request_id"]: each for each in log}
+    for row in rows:
+        told = known[row["request_id"]]
+        for name in ("prediction", *vars(origin)):
+            assert row[name] == told[name] != ""
+        assert float(row["confidence"]) == pytest.approx(told["confidence"], abs=1e-12)
+        probabilities = {name: float(row[f"probability_{name}"]) for name in CONTRACT.classes}
+        assert probabilities == pytest.approx(told["probabilities"], abs=1e-12)
     assert alone.get(location).content == found.content
     assert not list((asynchronous.requests.parent / "files").rglob("*.arrow"))
+    # What is on disk counts towards the limit of the queue's size.
+    counted, bodies = sizes_of(asynchronous)
+    kept = list((asynchronous.requests.parent / "files").rglob("*.csv.gz"))
+    assert counted == bodies + sum(path.stat().st_size for path in kept)
+    assert len(kept) == 2 * math.ceil(ROWS / PART)
 
 
 def test_a_key_that_a_spreadsheet_has_rounded_is_rejected(alone: TestClient) -> None:
@@ -586,6 +605,21 @@ def test_parts_and_results_are_on_disk_before_they_have_their_names(
     with files._compressed(tmp_path / "result.csv.gz") as stream:
         stream.write(b"x")
     assert steps[:2] == ["result", "rename"]
+
+
+def test_the_folder_of_a_file_is_on_disk_before_the_file_is_accepted(asynchronous: Settings) -> None:
+    """A crash of the machine could otherwise leave parts in the queue whose folder has no name."""
+    found, steps = Files(asynchronous, CONTRACT, batches=None), list[str]()  # type: ignore[arg-type] # nothing is scored
+    with (
+        closing(found.queue),
+        patch.object(files, "sync", lambda path: steps.append(path.name)),
+        patch.object(PartQueue, "add_parts", lambda _queue, file, parts: steps.append(f"{len(parts)} part of {file}")),
+    ):
+        upload = Upload(found, "a", ".csv")
+        upload.write(as_csv(frame(3, {})))
+        assert upload.accept() == 3
+        upload.close()
+    assert steps == ["files", "1 part of a"]
 
 
 def test_a_text_that_is_repeated_is_not_written_out(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import partial
 from inspect import signature
@@ -17,15 +18,15 @@ from support.instance import CONTRACT, INSTANCE
 
 from ctcd.deployment import local_container
 from ctcd.deployment.smoke import SmokeReport
-from ctcd.errors import CtcdError, UsageError
+from ctcd.errors import CtcdError, GateRefused, UsageError
 from ctcd.model.served import Origin
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.since import drift_since
 from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.promotion.policy import load_policy
 from ctcd.scoring.replay import Chosen
-from ctcd.settings import Settings
-from ctcd.stages import audit, data, deployment, promotion, scoring, site, training
+from ctcd.settings import Environment, Settings
+from ctcd.stages import audit, connections, data, deployment, promotion, scoring, site, traffic, training
 from ctcd.stages.connections import instance
 from ctcd.training.grid import load_profile
 from ctcd.training.job import Plan
@@ -291,6 +292,17 @@ def test_a_policy_that_does_not_fit_the_contract_is_not_used(
         monkeypatch.setattr(scoring, name, lambda _, found=found: found)
     with pytest.raises(UsageError, match="it does not fit"):
         getattr(scoring, stage)(SETTINGS, DAY, period="daily")
+
+
+def test_a_contract_with_drafts_challenges_nobody_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A challenger answers requests, too; nobody asks the registry about one."""
+    drafted = replace(INSTANCE, contract=replace(CONTRACT, draft="roles and personal columns"))
+    monkeypatch.setattr(connections, "instance", lambda _: drafted)
+    monkeypatch.setattr(traffic, "open_registry", lambda _: pytest.fail("the registry was asked"))
+    production = SETTINGS.model_copy(update={"environment": Environment.PRODUCTION})
+    for kind in ("shadow", "canary", "route"):
+        with pytest.raises(GateRefused, match="drafts in the contract: 1, the first: contract, roles"):
+            traffic.start(production, "7", kind=kind)
 
 
 def test_the_newest_decisions_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ DAYS = [date(2025, 8, 30), date(2025, 8, 31)]
 MIDNIGHT = datetime(2025, 8, 31, tzinfo=ZONE)
 
 
-def log(store: Engine, number: int, created_at: datetime) -> None:
+def log(store: Engine, number: int, created_at: datetime, variant: str = "champion") -> None:
     made = LoggedPrediction(
         request_id=f"request-{number}",
         group=number,
@@ -39,6 +39,7 @@ def log(store: Engine, number: int, created_at: datetime) -> None:
         run_id="run 7",
         elapsed_ms=1.25,
         created_at=created_at,
+        variant=variant,
     )
     append(store, CONTRACT, [made])
 
@@ -235,6 +236,15 @@ def test_nothing_is_required_again_of_a_day_that_is_in_the_folder_as_a_whole(fil
     log(filled, 9, MIDNIGHT)
     with pytest.raises(UsageError, match="not in the warehouse: 2 predictions of 2025-08-31"):
         require_exported(filled, CONTRACT, end, str(tmp_path), zone=ZONE)
+
+
+def test_a_day_on_which_only_a_shadow_has_scored_is_not_required(store: Engine, tmp_path: Path) -> None:
+    """It has no answers, so it is never exported, and would keep the log from getting smaller."""
+    log(store, 1, MIDNIGHT, variant="shadow")
+    require_exported(store, CONTRACT, MIDNIGHT + timedelta(days=1), str(tmp_path), zone=ZONE)
+    log(store, 2, MIDNIGHT)
+    with pytest.raises(UsageError, match="1 prediction of 2025-08-31"):
+        require_exported(store, CONTRACT, MIDNIGHT + timedelta(days=1), str(tmp_path), zone=ZONE)
 
 
 def test_a_day_of_which_the_log_has_lost_some_is_not_written_beside_the_whole(filled: Engine, tmp_path: Path) -> None:
