@@ -18,7 +18,7 @@ from support.instance import CONTRACT, INSTANCE
 
 from ctcd.deployment import local_container
 from ctcd.deployment.smoke import SmokeReport
-from ctcd.errors import CtcdError, GateRefused, UsageError
+from ctcd.errors import CtcdError, GateRefused, NotFound, UsageError
 from ctcd.model.served import Origin
 from ctcd.monitoring.periods import Period
 from ctcd.monitoring.since import drift_since
@@ -224,6 +224,24 @@ def test_a_migration_is_that_of_the_instance(monkeypatch: pytest.MonkeyPatch) ->
     assert data.migrate(SETTINGS) == ("labels",)
     url = SETTINGS.store_url
     assert did == [("upgrade", url, INSTANCE.migrations), ("restore", url, CONTRACT)]
+
+
+@pytest.mark.parametrize("dialect", ["mysql", "sqlite"])
+def test_a_server_is_migrated_by_its_own_command_only(monkeypatch: pytest.MonkeyPatch, dialect: str) -> None:
+    """Whoever opens it does not change its tables under others, but says what to run; a file is brought up to date."""
+    did: list[tuple[object, ...]] = []
+    store = SimpleNamespace(dialect=SimpleNamespace(name=dialect))
+    monkeypatch.setattr("ctcd.store.engine.connect", lambda _: store)
+    monkeypatch.setattr("ctcd.store.migrations.pending", lambda *_: True)
+    monkeypatch.setattr("ctcd.store.migrations.upgrade", lambda *given: did.append(given))
+    if dialect == "mysql":
+        with pytest.raises(NotFound, match=r"the schema is not up to date \(run: ctcd migrate\)"):
+            connections.open_store(SETTINGS)
+        assert did == []
+    else:
+        opened: object = connections.open_store(SETTINGS)
+        assert opened is store
+        assert did == [(SETTINGS.store_url, INSTANCE.migrations)]
 
 
 class Scoring:
