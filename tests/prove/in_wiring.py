@@ -116,6 +116,11 @@ DEFECTS = [
         "unit/store/test_warehouse.py::test_nothing_is_exported_that_bigquery_cannot_load",
     ),
     _code(
+        "export that BigQuery never loads", "stages/scoring.py",
+        "    return bigquery.load_days(contract, report, settings.bigquery, progress=progress)\n", "    return report\n",
+        "unit/stages/test_handed_on.py::test_what_is_exported_is_loaded_into_bigquery",
+    ),
+    _code(
         "late prediction that never reaches the warehouse", "store/warehouse.py",
         "            if complete is None:", "            if not present:", LATE,
     ),

@@ -33,7 +33,7 @@ from ctcd.training.job import Plan
 
 DAY, TODAY = date(2025, 8, 31), date(2025, 9, 2)
 PROGRESS = object()
-STORE, FRAME = object(), object()
+STORE, FRAME, REPORT, LOADED = object(), object(), object(), object()
 THRESHOLD: Any = object()
 QUARANTINED: Any = (object(),)
 SOURCES: Any = (object(),)
@@ -242,6 +242,30 @@ def test_a_server_is_migrated_by_its_own_command_only(monkeypatch: pytest.Monkey
         opened: object = connections.open_store(SETTINGS)
         assert opened is store
         assert did == [(SETTINGS.store_url, INSTANCE.migrations)]
+
+
+def test_what_is_exported_is_loaded_into_bigquery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of this export, into the table of the settings, once it is known that it can load them."""
+    settings = SETTINGS.model_copy(update={"bigquery": "project.data.log"})
+    did: list[tuple[object, ...]] = []
+
+    def does(name: str, answer: object) -> Callable[..., object]:
+        def done(*given: object, **named: object) -> object:
+            did.append((name, *given, *named.values()))
+            return answer
+
+        return done
+
+    monkeypatch.setattr(scoring, "open_store", lambda _: STORE)
+    monkeypatch.setattr("ctcd.store.bigquery.require_loadable", does("require", None))
+    monkeypatch.setattr("ctcd.store.warehouse.export_log", lambda *_, **__: REPORT)
+    monkeypatch.setattr("ctcd.store.bigquery.load_days", does("load", LOADED))
+    found: object = scoring.export(settings, DAY, "gs://bucket/log", days=2, progress=PROGRESS)  # type: ignore[arg-type] # handed on
+    assert found is LOADED
+    assert did == [
+        ("require", CONTRACT, "gs://bucket/log"),
+        ("load", CONTRACT, REPORT, "project.data.log", PROGRESS),
+    ]
 
 
 class Scoring:
