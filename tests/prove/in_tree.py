@@ -811,7 +811,7 @@ SERVICE = [
     ),
     _code(
         "unforeseen error that ends a thread for good", "serving/loops.py",
-        "with suppress(BaseException):", "with suppress(OSError):",
+        "with suppress(BaseException):\n                self._once", "with suppress(OSError):\n                self._once",
         "unit/serving/test_loops.py::test_a_metric_that_fails_does_not_end_the_work", area=Area.SERVICE,
     ),
     _code(

@@ -433,13 +433,16 @@ DEFECTS = [
         f"{TRAFFIC}::test_a_challenger_that_fails_leaves_the_answer_to_the_champion",
     ),
     _service(
-        "champion that waits for a challenger that hangs", "serving/loops.py", "ended.wait(seconds)", "ended.wait()",
+        "champion that waits for a challenger that hangs", "serving/loops.py", "ended.get(timeout=seconds)", "ended.get()",
         f"{TRAFFIC}::test_a_challenger_that_hangs_holds_up_nobody",
     ),
     _service(
-        "one more thread for each batch of a challenger that hangs", "serving/loops.py",
-        "if ended is not None and not ended.is_set():", "if ended is None and seconds < 0:",
+        "batch that waits behind one on which the challenger hangs", "serving/loops.py", "if self._late:", "if False:",
         f"{TRAFFIC}::test_a_challenger_that_hangs_holds_up_nobody",
+    ),
+    _service(
+        "thread of a challenger that never ends", "serving/loops.py", "        self._given.put(None)\n", "        pass\n",
+        f"{TRAFFIC}::test_the_thread_of_a_challenger_ends_with_it",
     ),
     _service(
         "challenger that goes on while the champion cannot be fetched", "serving/champion/poller.py",

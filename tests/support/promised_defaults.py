@@ -831,6 +831,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "serving/loops.py": {
         # Pause before what ended is started again, so that what cannot run does not use up the machine
         "RESTART_SECONDS": 5.0,
+        "get(timeout)": "seconds",  # what a challenger gets
     },
     "serving/metrics.py": {
         "predicted(rows)": 1,

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Event, Thread, local
 
 logger = logging.getLogger(__name__)
@@ -73,32 +74,56 @@ class Loop:
 
 
 class TimeoutRunner:
-    """Runs work in a separate thread, with a timeout after which the caller continues without it.
+    """Runs work in a second thread, with a timeout after which the caller continues without it.
 
-    While work that timed out is still running, further work from the same calling thread is skipped, so that work that
-    hangs uses up neither time nor threads. The thread is a daemon, like that of a `Loop`.
+    Each calling thread has a thread beside it, which is kept for its next work, as starting one takes longer than to score
+    a few rows. While work that timed out is still running, further work of the same calling thread is skipped, so that
+    work that hangs uses up neither time nor threads. The threads are daemons, like that of a `Loop`.
     """
 
     def __init__(self) -> None:
-        self._last = local()
+        self._of_caller = local()
 
     def run(self, work: Callable[[], object], seconds: float) -> None:
         """Run the work; return when it has ended, after `seconds`, or at once if earlier work is still running.
 
+        What the work raises is lost: it has to report its own failures.
+
         Raises:
             RuntimeError: no thread can be started.
         """
-        ended = getattr(self._last, "ended", None)
-        if ended is not None and not ended.is_set():
+        if not hasattr(self._of_caller, "beside"):
+            self._of_caller.beside = _Beside()
+        self._of_caller.beside.run(work, seconds)
+
+
+class _Beside:
+    """A thread beside one caller; it ends when this object is dropped, by the end of its caller or of the runner."""
+
+    def __init__(self) -> None:
+        self._given: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._ended: SimpleQueue[None] = SimpleQueue()
+        self._late = False
+        Thread(target=_run_each, args=(self._given, self._ended), name="timeout-runner", daemon=True).start()
+
+    def run(self, work: Callable[[], object], seconds: float) -> None:
+        try:
+            if self._late:
+                self._ended.get_nowait()
+            self._late = True
+            self._given.put(work)
+            self._ended.get(timeout=seconds)
+            self._late = False
+        except Empty:
             return
-        ended = Event()
 
-        def run() -> None:
-            try:
-                work()
-            finally:
-                ended.set()
+    def __del__(self) -> None:
+        self._given.put(None)
 
-        Thread(target=run, name="timeout-runner", daemon=True).start()
-        self._last.ended = ended
-        ended.wait(seconds)
+
+def _run_each(given: "SimpleQueue[Callable[[], object] | None]", ended: "SimpleQueue[None]") -> None:
+    while work := given.get():
+        with suppress(BaseException):
+            work()
+        del work  # it refers to rows and models
+        ended.put(None)

@@ -88,22 +88,24 @@ class Split(Models):
         seconds = PATIENCE * max(1.0, len(mine) / PATIENCE_ROWS)
         until = time.perf_counter() + seconds
 
-        def score(places: Sequence[int]) -> None:
-            try:
-                found = self.challenger.scorer.predict([rows[place] for place in places])
-            except BaseException as error:  # noqa: BLE001 - a challenger may raise anything
-                errors.add(type(error).__name__)  # its text may contain values of a row
-            else:
-                scored.append((places, found))
-                return
-            half = len(places) // 2
-            # Bisect, to find the rows that it cannot score.
-            if half and time.perf_counter() < until:
-                score(places[:half])
-                score(places[half:])
+        def score() -> None:
+            pieces = [mine]
+            while pieces:
+                places = pieces.pop()
+                try:
+                    found = self.challenger.scorer.predict([rows[place] for place in places])
+                except BaseException as error:  # noqa: BLE001 - a challenger may raise anything
+                    errors.add(type(error).__name__)  # its text may contain values of a row
+                else:
+                    scored.append((places, found))
+                    continue
+                half = len(places) // 2
+                # Bisect, to find the rows that it cannot score.
+                if half and time.perf_counter() < until:
+                    pieces += [places[half:], places[:half]]
 
         try:
-            self.runner.run(lambda: score(mine), seconds)
+            self.runner.run(score, seconds)
         except RuntimeError as error:  # no thread can be started
             errors.add(type(error).__name__)
         answered = list(scored)  # a copy: the thread may still be running

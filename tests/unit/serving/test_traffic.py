@@ -2,9 +2,11 @@
 
 import json
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -748,6 +750,26 @@ def test_a_challenger_that_hangs_holds_up_nobody() -> None:
         assert parts_of(split(len), 2) == {0: "champion", 1: "challenger"}
         goes_on.set()
         wait(lambda: parts_of(hanging, 2) == {0: "champion", 1: "challenger"})
+
+
+def test_the_thread_of_a_challenger_ends_with_it() -> None:
+    """Each thread that scores has one, for all of its batches; it ends with its caller, or with the experiment's models."""
+
+    def beside() -> set[threading.Thread]:
+        return {each for each in threading.enumerate() if each.name == "timeout-runner"}
+
+    before, models = beside(), split(len)
+    with patch("ctcd.serving.traffic.PATIENCE", 30.0):
+        assert [parts_of(models, 2)[1] for _ in range(3)] == ["challenger"] * 3
+        [mine] = beside() - before
+        with ThreadPoolExecutor(1) as other:
+            assert [other.submit(parts_of, models, 2).result()[1] for _ in range(3)] == ["challenger"] * 3
+            [its] = beside() - before - {mine}
+    its.join(20)
+    assert (its.is_alive(), mine.is_alive()) == (False, True)
+    del models
+    mine.join(20)
+    assert not mine.is_alive()
 
 
 @pytest.mark.parametrize("bad", [{1}, {7, 9}, {1, 399}, set(range(400))])
