@@ -14,7 +14,7 @@ from support.instance import CONTRACT
 from ctcd.errors import DataRefused
 from ctcd.model.metrics import Scores, scores
 from ctcd.model.trees import CatBoost
-from ctcd.progress import silent
+from ctcd.progress import Progress, silent
 from ctcd.training.job import Job, SearchResult
 from ctcd.training.runs import TrainingRuns
 from ctcd.training.split import Split, split_by_group
@@ -45,7 +45,7 @@ def split(frame: pd.DataFrame) -> Split:
     return split_by_group(frame, CONTRACT, seed=1)
 
 
-def search(split: Split, fit: Fit, count: int, runs: Runs, threads: int = 2) -> SearchResult:
+def search(split: Split, fit: Fit, count: int, runs: Runs, progress: Progress = silent) -> SearchResult:
     """Search with trials that are `fit`, which decides when each of them ends."""
     profile = SimpleNamespace(kind=CatBoost, trials=lambda: [None] * count)
     job = SimpleNamespace(profile=profile, trial_name=str, fit=fit)
@@ -55,8 +55,8 @@ def search(split: Split, fit: Fit, count: int, runs: Runs, threads: int = 2) -> 
         cast("Job", job),
         split=split,
         contract=CONTRACT,
-        threads=threads,
-        progress=silent,
+        threads=2,
+        progress=progress,
     )
 
 
@@ -89,27 +89,33 @@ def test_of_equal_trials_the_first_of_the_profile_wins(split: Split) -> None:
 
 
 def test_a_trial_that_fails_ends_the_others(split: Split) -> None:
-    """Its error is raised; a trial that runs meanwhile ends with its next round, and no other begins."""
+    """Its error is raised; a trial that runs meanwhile ends with its next round, and no other begins, whatever is shown."""
     begun: list[int] = []
     running, ended = threading.Event(), threading.Event()
 
-    def fit(index: int, *_: object, progress: Callable[[str, int, int], None], **__: object) -> tuple[CatBoost, Trial]:
+    def fit(index: int, *_: object, progress: Progress, **__: object) -> tuple[CatBoost, Trial]:
         begun.append(index)
         if index == 0:
             assert running.wait(30)
             raise DataRefused("nothing can be learnt", where="a test", hint="none")
-        running.set()
-        try:
-            while not ended.wait(0.001):
-                progress("trial", 1, 2)
-        finally:
-            ended.set()
+        if index > 1:
+            running.set()
+            try:
+                while not ended.wait(0.001):
+                    progress("trial", 1, 2)
+            finally:
+                ended.set()
         return result(index, share=2)
 
+    def show(task: str, done: int, total: int | None) -> None:
+        del total
+        if (task, done) == ("trials", 1):
+            ended.wait(5)  # meanwhile, the search itself hears of nothing
+
     with pytest.raises(DataRefused, match="nothing can be learnt"):
-        search(split, fit, 9, Runs())
+        search(split, fit, 9, Runs(), show)
     assert ended.is_set()
-    assert sorted(begun) == [0, 1]
+    assert sorted(begun) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
