@@ -1,6 +1,7 @@
 """The cost of a challenger: shadow, canary and route against a service without one, in one run."""
 
 import json
+import math
 import statistics
 from collections import defaultdict
 from contextlib import ExitStack
@@ -22,8 +23,6 @@ from ctcd.serving.launch import running
 
 ROUNDS, SECONDS = 5, 2
 CONNECTIONS = 32
-PAUSES_MS = (0, 16)
-"""Pauses of a connection after a response: none gives the peak rate, the other one less than half of it."""
 KINDS: tuple[Mode | None, ...] = (None, Mode.SHADOW, Mode.CANARY, Mode.ROUTE)
 POLICY = """
 default = "champion"
@@ -43,7 +42,7 @@ class VariantsResult:
 
     Args:
         traffic: kind of traffic, or none.
-        pause_ms: pause of a connection after an answer.
+        pause_ms: mean pause of a connection after an answer: none gives the peak rate, the other one at most half of it.
         requests_per_second: answered requests per second.
         p50_ms: median time of an answer, milliseconds.
         p99_ms: its 99th percentile, milliseconds.
@@ -76,10 +75,15 @@ def run(_data: Path | None) -> list[VariantsResult]:
         for each in services:
             measure(each, place, CONNECTIONS, 2)  # warm-up
         rounds = defaultdict(list)
-        for pause in PAUSES_MS:
+
+        def load(pause: int) -> None:
             for _ in range(ROUNDS):
                 for each in services:
                     rounds[each.name, pause].append(measure(each, place, CONNECTIONS, SECONDS, pause_ms=pause))
+
+        load(0)
+        peak = statistics.median(each.rps for each in rounds["none", 0])
+        load(math.ceil(CONNECTIONS * 1_000 / (peak / 2)))
     results = []
     for (name, pause), found in rounds.items():
         base = rounds["none", pause]

@@ -1,4 +1,6 @@
--- Sends one body after the other, with a pause in milliseconds if one is given, and reports what was measured as JSON.
+-- Sends one body after the other and reports what was measured as JSON. With a mean pause in milliseconds, the pauses of
+-- a connection are exponentially distributed, so that connections do not send at the same moment because they were
+-- answered at the same moment.
 local requests, at = {}, 0
 init = function(args)
   for line in io.lines(args[1]) do
@@ -6,7 +8,8 @@ init = function(args)
   end
   if args[2] then
     local pause = tonumber(args[2])
-    delay = function() return pause end
+    math.randomseed(42)
+    delay = function() return math.floor(0.5 - pause * math.log(1 - math.random())) end
   end
 end
 request = function()

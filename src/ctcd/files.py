@@ -37,6 +37,16 @@ def writing_to(place: Path) -> Iterator[None]:
         raise UsageError(f"cannot be written: {reason}", where=str(place), hint="choose another place") from error
 
 
+def require_regular(path: Path) -> None:
+    """Refuse to write to what exists and is no regular file.
+
+    Raises:
+        OSError: it is a pipe or a device, for example.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
 @contextmanager
 def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` atomically if the block succeeds.
@@ -49,8 +59,7 @@ def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
         OSError: the folder cannot be written to, or there is something other than a regular file, such as a pipe or a
             device; it stays as it is.
     """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    require_regular(path)
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")

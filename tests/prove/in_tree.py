@@ -794,7 +794,7 @@ SERVICE = [
     ),
     _code(
         "answers of a batch mixed up", "serving/predictor.py",
-        "waiting.answer.set_result(outcome[index])", "waiting.answer.set_result(outcome[index - 1])",
+        "waiting.answer.set_result(outcome[index])", "waiting.answer.set_result(outcome[(index + 1) % len(batch)])",
         "unit/serving/test_predictor.py::test_answers_are_those_of_the_scorer_however_requests_fall_together",
         area=Area.SERVICE,
     ),

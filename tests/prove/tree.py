@@ -36,6 +36,8 @@ INSTANCE = "tests/instance"
 """The instance that commands run on: that of the tests, so that the catalogue holds for every `contracts/`."""
 TIMEOUT_SECONDS = 1_200
 """More than any test may take by its own limit."""
+PATIENCE_SECONDS = 40
+"""How long a test waits for something. With some defects it never comes; a sound copy has to be as quick."""
 WARM = Path(__file__).with_name("warm.py")
 MAIN = "import sys; from ctcd.cli import main; main(sys.argv[1:])"
 TESTS_FAILED, REFUSED = 1, 4
@@ -86,6 +88,7 @@ def _environment(root: Path) -> dict[str, str]:
         "EXPECT_WHEEL": str(root),
         "CTCD_CONTRACTS": str(root / INSTANCE),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "TEST_PATIENCE": str(PATIENCE_SECONDS),
     }
 
 

@@ -1140,6 +1140,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "tests/prove/tree.py": {
         "TIMEOUT_SECONDS": 1_200,  # a gate that hangs is a broken gate
+        "PATIENCE_SECONDS": 40,  # of a test that waits in vain; the sound copy's has to do with it, too
         "TESTS_FAILED": 1,  # pytest's
         "REFUSED": 4,
         "run(timeout)": "TIMEOUT_SECONDS",

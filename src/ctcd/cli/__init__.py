@@ -13,12 +13,19 @@ __all__ = ["main"]
 
 
 class _Output(io.FileIO):
-    """A standard stream that nobody has to read to its end, as with `| head -1`: what comes after is dropped."""
+    """A standard stream that nobody has to read to its end, as with `| head -1`: what comes after is dropped.
+
+    After any other error, such as that of a full disk, it is dropped too, and `lost` is the error's number.
+    """
+
+    lost: int | None = None
 
     def write(self, data: "ReadableBuffer") -> int:
         try:
             return super().write(data) or 0
-        except BrokenPipeError:
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                self.lost = error.errno
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
             return super().write(data) or 0
 

@@ -172,6 +172,8 @@ def run(arguments: list[str] | None = None) -> int:
         code = int(app(args=arguments, standalone_mode=False) or 0)
         error = INTERRUPTED[1] if code == INTERRUPTED[0] else ""  # typer has caught it
         sys.stdout.flush()
+        if not code:
+            _require_written()
     except typer.TyperException as refused:
         code, error = 2, refused.format_message()  # empty if there was no argument, where the help has been printed
     except (KeyboardInterrupt, typer.Abort):
@@ -184,6 +186,12 @@ def run(arguments: list[str] | None = None) -> int:
     elif line:
         err.print(f"error: {line}", style="red", soft_wrap=True)
     return code
+
+
+def _require_written() -> None:
+    """Refuse to end well if standard output could not be written; see `ctcd.cli._Output`."""
+    if lost := getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "lost", None):
+        raise UsageError(f"cannot be written: {os.strerror(lost)}", where="standard output")
 
 
 def _require_text(arguments: list[str]) -> None:

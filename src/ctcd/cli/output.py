@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ctcd import progress
 from ctcd.errors import CtcdError
+from ctcd.files import require_regular, writing_to
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -30,8 +31,22 @@ READABLE = 10
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
-# What is printed holds texts of people and files, which may have brackets and colons: nothing is read as markup.
-_plain = partial(Console, markup=False, emoji=False, highlight=False)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def visible(text: str) -> str:
+    """Return text in which control characters, which a terminal would obey, are escaped; lines and tabs stay."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+class _Plain(Console):
+    """Prints texts of people and files as they are: none is read as markup, none is obeyed by a terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(visible(each) if isinstance(each, str) else each for each in objects), **options)
+
+
+_plain = partial(_Plain, markup=False, emoji=False, highlight=False)
 out = _plain(width=None if sys.stdout.isatty() else LOG_WIDTH, soft_wrap=True)
 err = _plain(stderr=True, width=None if sys.stderr.isatty() else LOG_WIDTH)
 
@@ -52,8 +67,15 @@ def present(result: R, view: Callable[[R], object] | str, *, json: bool) -> None
 
 
 def append(path: Path, text: str) -> None:
-    """Append text to a file, such as a summary or outputs of GitHub Actions."""
-    with path.open("a", encoding="utf-8") as file:
+    """Append text to a file, such as a summary or outputs of GitHub Actions.
+
+    Raises:
+        UsageError: it cannot be written, or is no regular file, such as a pipe or a device.
+    """
+    with writing_to(path):
+        require_regular(path)
+        file = path.open("a", encoding="utf-8")
+    with writing_to(path), file:
         file.write(text)
 
 
@@ -102,7 +124,7 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 1 else f"{value:,.2f}".rstrip("0").rstrip(".")
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else visible(str(value))
 
 
 class _Lines:

@@ -87,6 +87,9 @@ def _field(column: Column) -> Any:
     if column.categories:
         extra["enum"] = [*column.categories, *([None] if column.nullable else [])]
     annotation: Any = Annotated[kind, Field(**constraints)]
+    if column.kind in (Kind.CATEGORY, Kind.TEXT) and not column.categories:
+        # As in files, so that a text is the same category wherever it comes from.
+        annotation = Annotated[annotation, AfterValidator(str.strip)]
     if column.written is Kind.INTEGER:
         annotation = Annotated[annotation, BeforeValidator(_whole)]
     if column.list_of is not None:

@@ -191,7 +191,7 @@ def below(reached: Scores, policy: Policy) -> list[tuple[str, float, float]]:
 
 
 def synthetic_frame(contract: Contract, *, rows: int = ROWS, seed: int = 42) -> pd.DataFrame:
-    """Return synthetic rows with features and label, typed.
+    """Return synthetic rows with features and a label, typed.
 
     Raises:
         DataRefused: the synthetic data break the contract; names column and rule.
@@ -205,7 +205,12 @@ def synthetic_frame(contract: Contract, *, rows: int = ROWS, seed: int = 42) -> 
     if failures:
         worst = failures[0]
         raise DataRefused(f"{number_of(len(worst.rows), 'row')}: {worst.rule}", where=f"synthetic data, {worst.column}")
-    return frame
+    return labelled(frame, contract)
+
+
+def labelled(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Return the rows that have a label, numbered anew."""
+    return frame[frame[contract.label.name].notna()].reset_index(drop=True)
 
 
 def typed(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, list[Failure]]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from ctcd.contract.columns import KEYS, Role, column_name
 from ctcd.contract.instance import load_instance
 from ctcd.contract.spec import INGESTED_ON, ROW_NUMBER, Contract, Kind, names
-from ctcd.drafts.check import below, synthetic_frame, synthetic_scores, typed
+from ctcd.drafts.check import below, labelled, synthetic_frame, synthetic_scores, typed
 from ctcd.drafts.columns import (
     ANY_TEXT,
     MAX_CLASSES,
@@ -241,7 +241,7 @@ def _valid(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, int]:
     """Return the valid labelled rows, and the number of invalid rows."""
     frame, failures = typed(cells, contract)
     valid = frame.iloc[valid_rows(len(frame), failures)]
-    return valid[valid[contract.label.name].notna()].reset_index(drop=True), len(frame) - len(valid)
+    return labelled(valid, contract), len(frame) - len(valid)
 
 
 def _mostly_refused(columns: Iterable[Found], refused: int, rows: int, path: Path) -> DataRefused:

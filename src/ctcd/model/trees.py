@@ -79,7 +79,8 @@ class Trees(Estimator):
         try:
             self.model.fit(train.pool, eval_set=validation.pool, callbacks=[after_iteration])
         except CatBoostError as error:
-            reason = str(error).strip().splitlines()[-1]
+            # Its own text, which only a constant says, as it may hold values of rows.
+            reason = "no feature varies" if "constant or ignored" in str(error) else type(error).__name__
             raise DataRefused(f"CatBoost cannot learn from it: {reason}", where="training part") from error
         if after_iteration.raised:
             raise after_iteration.raised

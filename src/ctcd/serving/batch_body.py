@@ -89,7 +89,11 @@ class BatchBody:
             raise _invalid((), _SHAPE)
         places = places[borders]
         if len(between) or body[places[0] + 1 : places[1]].strip():
-            self._envelope_of(body[: places[0]] + b"[0]" + body[places[1 + len(between)] + 1 :])
+            try:
+                self._envelope_of(body[: places[0]] + b"[0]" + body[places[1 + len(between)] + 1 :])
+            except NotJson as error:
+                # Its position is one in a body without the rows.
+                raise NotJson(f"{str(error).partition(' at line ')[0]}, before or after the rows") from error
             yield from _pieces(body, places)
         else:
             self._envelope_of(body)  # which says that there are no rows

@@ -70,10 +70,19 @@ def test_a_closed_output_keeps_the_exit_code(tmp_path: Path) -> None:
     assert (tmp_path / "var" / "store.db").read_bytes().startswith(b"SQLite format 3")
 
 
-def test_a_full_disk_behind_the_output_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["config", "config --json", "contract check"])
+def test_a_full_disk_behind_the_output_is_told(tmp_path: Path, command: str) -> None:
     """An output that cannot be written is a failure, unlike one that nobody wants."""
-    done = shell(tmp_path, "ctcd config > /dev/full")
-    assert (done.returncode, done.stderr) == (2, "error: No space left on device\n")
+    done = shell(tmp_path, f"ctcd {command} > /dev/full")
+    message = "standard output: cannot be written: No space left on device"
+    said = json.dumps({"error": message, "exit_code": 2}) if "--json" in command else f"error: {message}"
+    assert (done.returncode, done.stderr) == (2, f"{said}\n")
+
+
+def test_a_full_disk_behind_the_errors_keeps_the_exit_code(tmp_path: Path) -> None:
+    """There is nowhere left to say it."""
+    assert shell(tmp_path, "ctcd ingest nowhere 2> /dev/full").returncode == 2
+    assert shell(tmp_path, "ctcd config 2> /dev/full").returncode == 0
 
 
 @pytest.mark.parametrize("module", ["typer", "pydantic", "numpy", "sqlalchemy", "pandas", "ctcd.store.engine"])

@@ -1,5 +1,6 @@
 """Tables stay readable on a narrow terminal."""
 
+import os
 import re
 from datetime import UTC, datetime
 from io import StringIO
@@ -14,6 +15,7 @@ from support.instance import INSTANCE
 from ctcd import progress
 from ctcd.cli import demo, model, output, scoring, traffic, views
 from ctcd.cli.options import parse_moment
+from ctcd.errors import UsageError
 from ctcd.registry.versions import RegisteredVersion
 from ctcd.settings import Settings
 from ctcd.store.retention import RetentionReport
@@ -82,6 +84,30 @@ def test_a_text_is_printed_as_it_was_written(text: str, capsys: pytest.CaptureFi
     printed = capsys.readouterr()
     assert all(f"{place} {text}" in printed.out for place in ("title", "heading", "cell", "line"))
     assert f"task {text}" in printed.err
+
+
+def test_no_text_controls_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names and values of data may hold anything: what a terminal would obey is escaped; lines and tabs stay."""
+    text = "a\x1b[31m \x00 \x9b1m \x7f \r \x07 \u00e9\n\tb"
+    output.out.print(text)
+    output.err.print(text)
+    output.table("title", ("field",), [(text.partition("\n")[0],)])
+    printed = capsys.readouterr()
+    escaped = r"a\x1b[31m \x00 \x9b1m \x7f \r \x07 " + "\u00e9"
+    assert printed.err.startswith(escaped)
+    assert printed.out.count(escaped) == 2
+    assert not any(ord(each) < 32 and each != "\n" for each in (printed.out + printed.err).expandtabs())
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_a_summary_is_written_to_a_file_only(kind: str, tmp_path: Path) -> None:
+    """Anything else is refused by name, not waited for."""
+    place = {"pipe": tmp_path / "pipe", "device": Path("/dev/null"), "folder": tmp_path}[kind]
+    if kind == "pipe":
+        os.mkfifo(place)
+    with pytest.raises(UsageError, match="not a regular file") as caught:
+        output.append(place, "text")
+    assert caught.value.where == str(place)
 
 
 def test_a_bar_of_progress_shows_its_task_as_it_was_written(monkeypatch: pytest.MonkeyPatch) -> None:

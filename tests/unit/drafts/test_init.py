@@ -395,6 +395,21 @@ def test_a_class_that_no_baseline_finds_has_no_floor(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_rows_without_a_label_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    """They are in many tables; the draft's check leaves them out, as training does."""
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"number": range(400), "size": rng.normal(size=400).round(3)})
+    rows["bad"] = np.where(rows["size"] > 0, "yes", "no")
+    rows.loc[::20, "bad"] = None
+    rows.to_csv(tmp_path / "gaps.csv", index=False)
+    shutil.copy(PYPROJECT, tmp_path)
+    assert run(["init", str(tmp_path / "gaps.csv"), "--label", "bad", "--into", str(tmp_path / "contracts")]) == 0
+    found = load_instance(tmp_path / "contracts")
+    assert found.contract.label.nullable
+    assert problems(found) == ()
+
+
+@pytest.mark.slow
 def test_truths_and_two_numbers_are_sliced(tmp_path: Path) -> None:
     """A protected column that is true or false, or 0 or 1, is cut into its two groups, however rare one is.
 

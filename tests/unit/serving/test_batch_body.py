@@ -45,6 +45,13 @@ def test_the_rows_are_those_of_the_body(
         assert read(body) == rows
 
 
+@pytest.mark.parametrize("spoilt", [b'{"data": [{}, {}]} x', b'{"more": 1 "data": [{}]}'])
+def test_no_position_is_one_in_another_body(spoilt: bytes) -> None:
+    """What is wrong beside the rows is told without a position, as they are not read with it."""
+    with pytest.raises(NotJson, match=r"^\D+, before or after the rows$"):
+        read(spoilt)
+
+
 @hypothesis_settings(deadline=None, max_examples=at_most(400))
 @given(ROWS, st.data())
 def test_what_is_not_json_is_refused_and_what_is_json_is_read(rows: list[Any], data: st.DataObject) -> None:
