@@ -49,7 +49,7 @@ def _values(column: Column, entries: int) -> SearchStrategy[Any]:
         return st.sampled_from(column.categories)
     if column.pattern:
         texts = st.from_regex(rf"\A(?:{column.pattern})\Z", alphabet=st.characters(codec="ascii"))
-        return texts.filter(lambda text: _fits(column, text))
+        return texts.filter(lambda text: _fits(column, text) and text == text.strip())
     low, high = _bounds(column)
     characters = st.characters(codec="utf-8", exclude_characters="\x00")
     return {
@@ -58,7 +58,7 @@ def _values(column: Column, entries: int) -> SearchStrategy[Any]:
         Kind.BOOLEAN: st.booleans(),
         Kind.DATE: st.dates(_FIRST.date(), _LAST.date()).map(date.isoformat),
         Kind.TIME: st.datetimes(_FIRST, _LAST).map(datetime.isoformat),
-    }.get(column.kind, st.text(characters, min_size=1, max_size=column.max_length))
+    }.get(column.kind, st.text(characters, min_size=1, max_size=column.max_length).map(str.strip).filter(bool))
 
 
 def _fits(column: Column, text: str) -> bool:
