@@ -47,7 +47,7 @@ def test_a_value_that_breaks_a_rule_is_refused(field: str, value: object) -> Non
 
 def test_a_text_is_read_as_in_a_file() -> None:
     """Whitespace that a pattern allows around a text is not part of it: a model that was trained on files has not seen it."""
-    assert PAYLOAD.row.model_validate({**EXAMPLE, "maker": "Acme  "}).maker == "Acme"  # type: ignore[attr-defined] # a field
+    assert PAYLOAD.row.model_validate({**EXAMPLE, "maker": "Acme  "}).model_dump()["maker"] == "Acme"
 
 
 def test_a_whole_number_may_be_written_as_a_float() -> None:

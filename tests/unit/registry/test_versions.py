@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from unittest.mock import MagicMock
 
 import pytest
@@ -65,7 +65,7 @@ def test_what_is_no_number_of_a_version_does_not_exist(version: str) -> None:
 
 def test_what_was_rolled_back_or_refused_is_not_the_newest_that_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A promotion that names no version would bring back a version that had failed in service, as it had passed the gate."""
-    registry = Registry(Down(), CONTRACT)  # type: ignore[arg-type] # as above
+    registry = Registry(cast("Any", Down()), CONTRACT)
     tags = [{GATE: REFUSED}, {GATE: PASSED, ROLLED_BACK: "2025-09-01"}, {GATE: PASSED}, {GATE: PASSED}]
     known = [replace(INFO, version=str(4 - place), tags=each) for place, each in enumerate(tags)]
     monkeypatch.setattr(registry, "versions", lambda: known)

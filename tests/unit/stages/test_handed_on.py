@@ -8,7 +8,7 @@ from functools import partial
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -260,7 +260,7 @@ def test_what_is_exported_is_loaded_into_bigquery(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("ctcd.store.bigquery.require_loadable", does("require", None))
     monkeypatch.setattr("ctcd.store.warehouse.export_log", lambda *_, **__: REPORT)
     monkeypatch.setattr("ctcd.store.bigquery.load_days", does("load", LOADED))
-    found: object = scoring.export(settings, DAY, "gs://bucket/log", days=2, progress=PROGRESS)  # type: ignore[arg-type] # handed on
+    found: object = scoring.export(settings, DAY, "gs://bucket/log", days=2, progress=cast("Any", PROGRESS))
     assert found is LOADED
     assert did == [
         ("require", CONTRACT, "gs://bucket/log"),
