@@ -21,7 +21,7 @@ from ctcd.contract.traffic import Mode, TrafficPolicy
 from ctcd.registry import traffic
 from ctcd.serving.launch import running
 
-ROUNDS, SECONDS = 5, 2
+ROUNDS, SECONDS = 12, 2
 CONNECTIONS = 32
 KINDS: tuple[Mode | None, ...] = (None, Mode.SHADOW, Mode.CANARY, Mode.ROUTE)
 POLICY = """

@@ -173,7 +173,7 @@ DEFECTS = [
     ),
     _service(
         "time of the first request of a batch logged for all", "serving/predictor.py",
-        "[(clock - waiting.started) * 1_000 for", "[(clock - batch[0].started) * 1_000 for",
+        "[(part.at - waiting.started) * 1_000 for", "[(part.at - batch[0].started) * 1_000 for",
         "unit/serving/test_predictor.py::test_each_answer_of_a_batch_has_its_own_time",
     ),
     _service(
@@ -352,7 +352,7 @@ DEFECTS = [
     ),
     _service(
         "seconds logged as milliseconds of a batch", "serving/batch_predictor.py",
-        "(part.at - part.others - started) * 1_000]", "(part.at - part.others - started)]", DELAY,
+        "(part.at - started) * 1_000]", "(part.at - started)]", DELAY,
     ),
     _service(
         "seconds logged as milliseconds of a request", "serving/http/middleware.py",
@@ -439,7 +439,20 @@ DEFECTS = [
         "broker/test_kinds.py::test_a_message_is_answered_and_poison_dead_lettered",
     ),
     _service(
-        "time of the champion in that of the challenger", "serving/traffic.py", "others=before", "others=0.0", f"{TRAFFIC}::test_the_time_of_an_answer_is_that_of_its_own_model",
+        "challenger that begins when the champion has ended", "serving/traffic.py",
+        """        challenged = self._challenge(rows, mine) if mine else None
+        parts = [_part(self.champion, rows, others)] if others else []
+""",
+        """        parts = [_part(self.champion, rows, others)] if others else []
+        challenged = self._challenge(rows, mine) if mine else None
+""",
+        f"{TRAFFIC}::test_the_time_of_an_answer_is_that_of_its_own_model",
+    ),
+    _service(
+        "champion whose time is taken when the challenger has ended", "serving/traffic.py",
+        "return parts + challenged() if challenged else parts",
+        "return [replace(part, at=time.perf_counter()) for part in challenged() + parts] if challenged else parts",
+        f"{TRAFFIC}::test_the_time_of_an_answer_is_that_of_its_own_model",
     ),
     _service(
         "row of a batch that does not name its model", "serving/batch_predictor.py",
@@ -447,7 +460,7 @@ DEFECTS = [
         f"{TRAFFIC}::test_a_canary_answers_its_groups",
     ),
     _service(
-        "challenger whose failure is the client's", "serving/traffic.py", "        if left:\n", "        if False:\n",
+        "challenger whose failure is the client's", "serving/traffic.py", "            if not left:\n", "            if True:\n",
         f"{TRAFFIC}::test_a_challenger_that_fails_leaves_the_answer_to_the_champion",
     ),
     _service(
@@ -459,7 +472,7 @@ DEFECTS = [
         f"{TRAFFIC}::test_a_challenger_that_hangs_holds_up_nobody",
     ),
     _service(
-        "batch that waits behind one on which the challenger hangs", "serving/loops.py", "if self._late:", "if False:",
+        "batch that waits behind one on which the challenger hangs", "serving/loops.py", "if self._running:", "if False:",
         f"{TRAFFIC}::test_a_challenger_that_hangs_holds_up_nobody",
     ),
     _service(

@@ -197,7 +197,7 @@ class BatchPredictor:
                 probabilities=part.predictions.probabilities,
                 classes=part.predictions.class_order,
                 origin=part.served.origin(self._served_by),
-                elapsed_ms=[(part.at - part.others - started) * 1_000] * len(part.places),
+                elapsed_ms=[(part.at - started) * 1_000] * len(part.places),
                 created_at=now,
             )
             for part in chunk.parts

@@ -84,17 +84,19 @@ class TimeoutRunner:
     def __init__(self) -> None:
         self._of_caller = local()
 
-    def run(self, work: Callable[[], object], seconds: float) -> None:
-        """Run the work; return when it has ended, after `seconds`, or at once if earlier work is still running.
+    def start(self, work: Callable[[], object]) -> Callable[[float], None]:
+        """Start the work; return a function that waits until it has ended, for at most the given seconds.
 
-        What the work raises is lost: it has to report its own failures.
+        If earlier work is still running, this work is skipped, and the function returns at once. What the work raises is
+        lost: it has to report its own failures.
 
         Raises:
             RuntimeError: no thread can be started.
         """
         if not hasattr(self._of_caller, "beside"):
             self._of_caller.beside = _Beside()
-        self._of_caller.beside.run(work, seconds)
+        wait: Callable[[float], None] = self._of_caller.beside.start(work)
+        return wait
 
 
 class _Beside:
@@ -103,19 +105,22 @@ class _Beside:
     def __init__(self) -> None:
         self._given: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._ended: SimpleQueue[None] = SimpleQueue()
-        self._late = False
+        self._running = False
         Thread(target=_run_each, args=(self._given, self._ended), name="timeout-runner", daemon=True).start()
 
-    def run(self, work: Callable[[], object], seconds: float) -> None:
-        try:
-            if self._late:
+    def start(self, work: Callable[[], object]) -> Callable[[float], None]:
+        with suppress(Empty):
+            if self._running:
                 self._ended.get_nowait()
-            self._late = True
+            self._running = True
             self._given.put(work)
+            return self._wait
+        return lambda _seconds: None
+
+    def _wait(self, seconds: float) -> None:
+        with suppress(Empty):
             self._ended.get(timeout=seconds)
-            self._late = False
-        except Empty:
-            return
+            self._running = False
 
     def __del__(self) -> None:
         self._given.put(None)

@@ -139,7 +139,7 @@ class Predictor:
 
     def _record(self, batch: list[Waiting], part: Part) -> bytes:
         these = batch if len(part.places) == len(batch) else [batch[place] for place in part.places]
-        predictions, clock = part.predictions, part.at - part.others
+        predictions = part.predictions
         return records.encode(
             [self._values(waiting.row) for waiting in these],
             columns=self._columns,
@@ -149,7 +149,7 @@ class Predictor:
             confidences=predictions.confidences,
             probabilities=predictions.probabilities,
             classes=predictions.class_order,
-            elapsed_ms=[(clock - waiting.started) * 1_000 for waiting in these],
+            elapsed_ms=[(part.at - waiting.started) * 1_000 for waiting in these],
             origin=part.served.origin(self._served_by),
             created_at=datetime.now(UTC),
         )

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,14 +32,12 @@ class Part:
     Args:
         places: positions of the rows in the batch.
         at: when they had been scored, by `time.perf_counter`.
-        others: time spent on other parts of the batch before that, seconds.
     """
 
     served: Served
     places: Sequence[int]
     predictions: Predictions
     at: float
-    others: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,54 +62,48 @@ class Split(Models):
     runner: TimeoutRunner = field(default_factory=TimeoutRunner)
 
     def parts(self, rows: Sequence[Row], id_at: Callable[[int], str]) -> list[Part]:
-        """Score a batch, the champion's rows first; the champion also scores rows on which the challenger fails or times out."""
-        now, began = time.time(), time.perf_counter()
+        """Score a batch, both models at once; the champion also scores rows on which the challenger fails or times out."""
+        now = time.time()
         mine = [place for place, row in enumerate(rows) if self.assigned(row, id_at(place), now)]
         others = sorted(set(range(len(rows))).difference(mine))
-        parts: list[Part] = []
-        if others:
-            found = self.champion.scorer.predict([rows[place] for place in others])
-            parts.append(Part(served=self.champion, places=others, predictions=found, at=time.perf_counter()))
-        if mine:
-            before = time.perf_counter() - began
-            for served, places, found in self._challenged(rows, mine):
-                parts.append(
-                    Part(served=served, places=places, predictions=found, at=time.perf_counter(), others=before)
-                )
-        return parts
+        challenged = self._challenge(rows, mine) if mine else None
+        parts = [_part(self.champion, rows, others)] if others else []
+        return parts + challenged() if challenged else parts
 
-    def _challenged(
-        self, rows: Sequence[Row], mine: Sequence[int]
-    ) -> Iterator[tuple[Served, Sequence[int], Predictions]]:
-        scored: list[tuple[Sequence[int], Predictions]] = []
+    def _challenge(self, rows: Sequence[Row], mine: Sequence[int]) -> Callable[[], list[Part]]:
+        """Let the challenger begin with its rows; the function returned waits for it, and returns all of them, scored."""
+        scored: list[Part] = []
         errors: set[str] = set()
-        seconds = PATIENCE * max(1.0, len(mine) / PATIENCE_ROWS)
-        until = time.perf_counter() + seconds
+        until = time.perf_counter() + PATIENCE * max(1.0, len(mine) / PATIENCE_ROWS)
 
         def score() -> None:
             pieces = [mine]
             while pieces:
                 places = pieces.pop()
                 try:
-                    found = self.challenger.scorer.predict([rows[place] for place in places])
+                    scored.append(_part(self.challenger, rows, places))
                 except BaseException as error:  # noqa: BLE001 - a challenger may raise anything
                     errors.add(type(error).__name__)  # its text may contain values of a row
                 else:
-                    scored.append((places, found))
                     continue
                 half = len(places) // 2
                 # Bisect, to find the rows that it cannot score.
                 if half and time.perf_counter() < until:
                     pieces += [places[half:], places[:half]]
 
+        wait = None
         try:
-            self.runner.run(score, seconds)
+            wait = self.runner.start(score)
         except RuntimeError as error:  # no thread can be started
             errors.add(type(error).__name__)
-        answered = list(scored)  # a copy: the thread may still be running
-        yield from ((self.challenger, places, found) for places, found in answered)
-        left = sorted(set(mine).difference(*(places for places, _ in answered)))
-        if left:
+
+        def challenged() -> list[Part]:
+            if wait:
+                wait(max(0.0, until - time.perf_counter()))
+            answered = list(scored)  # a copy: the thread may still be running
+            left = sorted(set(mine).difference(*(part.places for part in answered)))
+            if not left:
+                return answered
             instead = replace(self.champion, variant=Variant.FALLBACK)
             logger.error(
                 "version %s cannot score, version %s answers: %s",
@@ -119,7 +111,14 @@ class Split(Models):
                 instead.version,
                 ", ".join(sorted(errors)) or "it takes too long",
             )
-            yield instead, left, instead.scorer.predict([rows[place] for place in left])
+            return [*answered, _part(instead, rows, left)]
+
+        return challenged
+
+
+def _part(served: Served, rows: Sequence[Row], places: Sequence[int]) -> Part:
+    found = served.scorer.predict([rows[place] for place in places])
+    return Part(served=served, places=places, predictions=found, at=time.perf_counter())
 
 
 def assignment(experiment: Experiment, policy: TrafficPolicy, contract: Contract) -> Assigned:

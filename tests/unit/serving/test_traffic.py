@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -34,6 +33,7 @@ from ctcd.serving.batch_predictor import BatchPredictor
 from ctcd.serving.champion.challenger import ChallengerFollower, Running
 from ctcd.serving.champion.poller import RegistryPoller
 from ctcd.serving.champion.state import CHALLENGER_FILE, Challenger, Champion
+from ctcd.serving.loops import TimeoutRunner
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import records, shadow
 from ctcd.serving.prediction_log.shadow import Shadow
@@ -713,23 +713,40 @@ def parts_of(models: Split, rows: int) -> dict[int, str]:
     return {place: part.served.variant.value for part in found for place in part.places}
 
 
-def _sleep(seconds: float, _rows: Sequence[Any]) -> None:
-    time.sleep(seconds)
+class Released(TimeoutRunner):
+    """Calls something when it begins to wait for work."""
+
+    def __init__(self, waits: Callable[[], object]) -> None:
+        super().__init__()
+        self.waits = waits
+
+    def start(self, work: Callable[[], object]) -> Callable[[float], None]:
+        wait = super().start(work)
+
+        def called(seconds: float) -> None:
+            self.waits()
+            wait(seconds)
+
+        return called
 
 
-@pytest.mark.slow
 def test_the_time_of_an_answer_is_that_of_its_own_model() -> None:
-    """Rows that are scored together: a slow challenger does not make the champion look slow in the log, nor the other way."""
-    for seconds in ((0.02, 0.05), (0.05, 0.02)):
-        models = split(partial(_sleep, seconds[1]), partial(_sleep, seconds[0]))
-        began = time.perf_counter()
-        with patch("ctcd.serving.traffic.PATIENCE", 30.0):
-            parts = models.parts(range(5), str)  # type: ignore[arg-type] # a row is a number
-        assert [list(part.places) for part in parts] == [[0, 2, 4], [1, 3]]
-        took = [part.at - part.others - began for part in parts]
-        assert all(least <= found for least, found in zip(seconds, took, strict=True))
-        assert parts[1].others >= seconds[0]
-        assert parts[0].others == 0
+    """Both models score at once; a slow one does not make the other look slow in the log, nor one of its own pieces."""
+    begun, goes_on = Event(), Event()
+    at_once: list[bool] = []
+
+    def challenging(rows: Sequence[int]) -> None:
+        begun.set()
+        goes_on.wait(5)
+        if len(rows) > 1:
+            raise ValueError
+
+    models = split(challenging, lambda _rows: at_once.append(begun.wait(5)))
+    with patch("ctcd.serving.traffic.PATIENCE", 30.0):
+        parts = replace(models, runner=Released(goes_on.set)).parts(range(5), str)  # type: ignore[arg-type] # a row is a number
+    assert [list(part.places) for part in parts] == [[0, 2, 4], [1], [3]]
+    assert at_once == [True]
+    assert parts[0].at < parts[1].at < parts[2].at, "the challenger ended only when the champion had its time"
 
 
 @pytest.mark.slow
@@ -788,10 +805,12 @@ def test_a_row_that_the_challenger_cannot_score_makes_no_other_one_an_error(bad:
 
 def test_the_longest_wait_for_a_challenger_is_in_proportion_to_its_rows() -> None:
     """A piece of a large batch takes longer than the few rows that wait together, and is no error for it."""
-    with patch("ctcd.serving.traffic.TimeoutRunner.run") as run:
+    clock = SimpleNamespace(time=time.time, perf_counter=lambda: 7.0)
+    with patch("ctcd.serving.traffic.TimeoutRunner.start") as start, patch("ctcd.serving.traffic.time", clock):
         for rows in (1, 128, 512, 2_560):
             split(len).parts(range(rows * 2), str)  # type: ignore[arg-type] # a row is a number
-    assert [call.args[1] for call in run.call_args_list] == [PATIENCE, PATIENCE, 4 * PATIENCE, 20 * PATIENCE]
+    waited = [call.args[0] for call in start.return_value.call_args_list]
+    assert waited == pytest.approx([PATIENCE, PATIENCE, 4 * PATIENCE, 20 * PATIENCE])
 
 
 def test_without_a_thread_the_champion_answers() -> None:
