@@ -249,6 +249,12 @@ class Settings(BaseSettings):
     logs: ClassVar[PathIn] = PathIn("home", "logs")
     """Folder of the logs of child processes."""
 
+    @field_validator("contracts", "home", "scorer_folder", "metrics_folder", "deploy_folder", mode="before")
+    @classmethod
+    def _empty_is_not_set(cls, value: object, info: ValidationInfo) -> object:
+        # An empty path would be the current folder.
+        return cls.model_fields[str(info.field_name)].get_default() if value == "" else value
+
     @field_validator("timezone")
     @classmethod
     def _zone_exists(cls, value: str) -> str:

@@ -134,6 +134,14 @@ DEFECTS = [
         "unit/cli/test_output.py::test_a_summary_is_written_to_a_file_only[device]",
     ),
     _code(
+        "empty argument that is the current folder", "cli/app.py", "            if param.type_descriptor.is_path:\n", "            if False:\n",
+        "unit/cli/test_command_line.py::test_an_empty_path_is_one_that_is_not_given",
+    ),
+    _code(
+        "empty setting that is the current folder", "settings.py", '.get_default() if value == "" else value', ".get_default() if value is None else value",
+        "unit/test_settings.py::test_an_empty_path_is_one_that_is_not_set",
+    ),
+    _code(
         "output that is lost unseen", "cli/app.py", "            _require_written()\n", "            pass\n",
         "integration/cli/test_streams.py::test_a_full_disk_behind_the_output_is_told",
     ),

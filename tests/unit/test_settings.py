@@ -200,6 +200,13 @@ PLACES = (
 """Places of a URL that hold a secret."""
 
 
+@pytest.mark.parametrize("name", PATHS)
+def test_an_empty_path_is_one_that_is_not_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that a workflow sets to nothing does not select the current folder."""
+    monkeypatch.setenv("CTCD_" + name.upper(), "")
+    assert getattr(load_settings(), name) == Settings.model_fields[name].get_default()
+
+
 def test_every_setting_is_described() -> None:
     """`ctcd config` shows for each setting the docstring below it, in one line."""
     found = descriptions()

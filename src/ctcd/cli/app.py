@@ -3,6 +3,8 @@
 import gc
 import os
 import sys
+from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from json import dumps
 from typing import Any, NamedTuple
@@ -104,7 +106,17 @@ def load(name: str) -> Any:
     if not isinstance(found, typer.Typer):
         function, found = found, typer.Typer(**SETTINGS)
         found.command(name, epilog=epilog(entry.example))(function)
-    return typer.main.get_command(found)
+    command = typer.main.get_command(found)
+    for each in (command, *getattr(command, "commands", {}).values()):
+        for param in each.params:
+            if param.type_descriptor.is_path:
+                param.consume_value = partial(_consumed, param)
+    return command
+
+
+def _consumed(param: Any, ctx: Any, given: Mapping[str, Any]) -> Any:
+    """Take an empty path, mostly of a variable that is not set, as not given: for Python it is the current folder."""
+    return type(param).consume_value(param, ctx, {name: value for name, value in given.items() if value != ""})
 
 
 class LazyGroup(typer.core.TyperGroup):

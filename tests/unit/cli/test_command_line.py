@@ -77,6 +77,14 @@ def test_an_argument_that_is_no_text_is_refused(call: list[str], capsys: pytest.
     assert "'x\\udcff': the argument is not UTF-8" in capsys.readouterr().err
 
 
+def test_an_empty_path_is_one_that_is_not_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell variable that is not set does not select the current folder; an argument that has no default is missing."""
+    monkeypatch.chdir(tmp_path)
+    assert run(["generate", "", "--rows", "200"]) == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["var"]
+    assert run(["outbox", "export", ""]) == 2
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Its help, and that of the commands of a group, has an example of a call and the exit codes."""
