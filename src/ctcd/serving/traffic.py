@@ -74,7 +74,8 @@ class Split(Models):
         """Let the challenger begin with its rows; the function returned waits for it, and returns all of them, scored."""
         scored: list[Part] = []
         errors: set[str] = set()
-        until = time.perf_counter() + PATIENCE * max(1.0, len(mine) / PATIENCE_ROWS)
+        seconds = PATIENCE * max(1.0, len(mine) / PATIENCE_ROWS)
+        until = time.perf_counter() + seconds
 
         def score() -> None:
             pieces = [mine]
@@ -99,7 +100,7 @@ class Split(Models):
 
         def challenged() -> list[Part]:
             if wait:
-                wait(max(0.0, until - time.perf_counter()))
+                wait(seconds)
             answered = list(scored)  # a copy: the thread may still be running
             left = sorted(set(mine).difference(*(part.places for part in answered)))
             if not left:
