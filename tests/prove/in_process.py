@@ -12,6 +12,7 @@ from support.instance import CONTRACT
 
 from prove.base import Area, Defect, Stale
 from prove.subjects import (
+    ASKED,
     CATALOGUED,
     CI,
     DAY,
@@ -20,6 +21,7 @@ from prove.subjects import (
     GATE,
     IDLE,
     INGEST,
+    LEFTOVERS,
     LIMITED,
     LOAD,
     LOCKED,
@@ -31,6 +33,8 @@ from prove.subjects import (
     PUSH,
     RELEASE,
     REQUEST,
+    REQUIREMENTS,
+    SECRETS,
     SETTINGS,
     SETUP,
     STEPS,
@@ -347,6 +351,34 @@ EXECUTED = [
     ("lock without hashes", "lock", _at(MAKE, " --generate-hashes --no-emit-index-url \\\n\t--custom-compile-command \"make lock\" pyproject.toml", " --no-emit-index-url \\\n\t--custom-compile-command \"make lock\" pyproject.toml"), "lock does not run uv pip compile"),
 ]  # fmt: skip
 
+# What is given has to arrive.
+ARRIVING = [
+    ("training that ignores the day that is given", "BASE_DT=2026-01-02 PROFILE=fast ct", "scripts/continuous-training.sh", "day=${BASE_DT:+--base-dt=$BASE_DT}", "day=", "does not run ctcd snapshot --base-dt"),
+    ("monitor of another day than the training's", "BASE_DT=2026-01-02 PROFILE=fast ct", "scripts/continuous-training.sh", '"$ctcd" monitor ${day:+"$day"}', '"$ctcd" monitor', "does not run ctcd monitor --base-dt"),
+    ("gate that judges the first version if none is given", "VERSION= gate", SHIPPING_MK, 'gate --version "$${VERSION:-}"', 'gate --version "$${VERSION:-1}"', "does not run ctcd gate"),
+    ("images tested under another tag than they have", "CTCD_CONTRACTS=folder TAG=v7 images-test", MAKE, "IMAGE_TAG=$(TAG)", "IMAGE_TAG=local", "does not run IMAGE_CONTRACTS=folder IMAGE_TAG=v7"),
+]  # fmt: skip
+
+# By which variables what runs can be changed.
+SWITCHES = [
+    ("programs of a target taken from the environment", MAKE, "BIN := .venv", "BIN ?= .venv"),
+    ("less code checked where CI is set", MAKE, "PYTHON_CODE := src $(INSTANCES) dags", "PYTHON_CODE := src $(INSTANCES) $(if $(CI),,dags)"),
+    ("types skipped on demand", MAKE, "\t@$(BIN)/mypy", '\t@[ -n "$${SKIP_TYPES:-}" ] || $(BIN)/mypy'),
+    ("make that knows what CI is", SHIPPING_MK, "RELEASE := build/release\n", "RELEASE := build/release\nifdef GITHUB_ACTIONS\nPYTHON_CODE := src\nendif\n"),
+    ("provenance not verified on demand", "scripts/verify-image.sh", 'signer="$GITHUB', '[ -z "${skip:-}" ] || exit 0\nsigner="$GITHUB'),
+]  # fmt: skip
+
+# What is left by an earlier build, and what a script looks at.
+LOOKED_AT = [
+    ("deleted module in the wheel that is tested", LEFTOVERS, MAKE, "@rm -rf build/wheel dist\n", "@rm -rf dist\n", "keeps build/wheel/old.py"),
+    ("earlier wheel installed beside the one that is tested", LEFTOVERS, MAKE, "@rm -rf build/wheel dist\n", "@rm -rf build/wheel\n", "keeps dist/old.whl"),
+    ("packages that a lock no longer has", LEFTOVERS, MAKE, "\t@rm -rf build/$*\n", "", "keeps build/spark/old.py"),
+    ("hook that looks for secrets in the first file only", SECRETS, "scripts/check-secrets.sh", 'files=("$@")', 'files=("$1")', "check-secrets.sh runs"),
+    ("groups of packages that may change without their locks", REQUIREMENTS, "scripts/check-lock.sh", 'project["dependency-groups"], locks', "locks", "overlooks a change of pyproject.toml"),
+    ("lock that is edited by hand", REQUIREMENTS, "scripts/check-lock.sh", 'glob("*.txt")', 'glob("*.lock")', "overlooks a change of requirements/dev.txt"),
+    ("requirements of an instance that its lock does not have", REQUIREMENTS, "scripts/check-lock.sh", '"contracts*/req', '"contracts/req', "overlooks a change of contracts_more"),
+]  # fmt: skip
+
 # What scripts hand on, and what they end with.
 SCRIPTED = [
     ("lock that does not follow the requirements and is committed", LOCKS, "check-lock.sh", 'to the commit" >&2\nexit 1', 'to the commit" >&2\nexit 0', "passes although the locks changed"),
@@ -561,6 +593,18 @@ DEFECTS = [
     *(
         Defect(name=name, area=Area.WORKFLOW, gate=target(of), plant=plant, expected=expected)
         for name, of, plant, expected in EXECUTED
+    ),
+    *(
+        Defect(name=name, area=Area.WORKFLOW, gate=target(of), plant=_at(path, old, new), expected=expected)
+        for name, of, path, old, new, expected in ARRIVING
+    ),
+    *(
+        Defect(name=name, area=Area.WORKFLOW, gate=ASKED, plant=_at(path, old, new), expected=f"{path} is ")
+        for name, path, old, new in SWITCHES
+    ),
+    *(
+        Defect(name=name, area=Area.WORKFLOW, gate=gate, plant=_at(path, old, new), expected=expected)
+        for name, gate, path, old, new, expected in LOOKED_AT
     ),
     *(
         Defect(name=name, area=Area.WORKFLOW, gate=gate, plant=_at(f"scripts/{script}", old, new), expected=expected)

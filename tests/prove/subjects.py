@@ -27,7 +27,16 @@ from support.frames import snapshot_frame
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.raw import write_csv
 from support.snapshots import put_snapshot
-from support.stand_ins import Workshop, image_problems, lock_problems, unnoticed_steps, workshop
+from support.stand_ins import (
+    Workshop,
+    image_problems,
+    leftover_problems,
+    lock_problems,
+    requirement_problems,
+    secret_problems,
+    unnoticed_steps,
+    workshop,
+)
 from support.workflows import broken_rules, documented_targets, local_files
 
 from ctcd.contract.schemas import snapshot_schema
@@ -372,6 +381,7 @@ NEEDED = Check(
     subject=lambda: {path: text for path, text in Workshop.texts().items() if not path.startswith("scripts/")},
     refusal=refusals.of_prerequisites,
 )
+ASKED = Check(name="promised variables", subject=lambda: dict(repository()), refusal=refusals.of_asked)
 PROMISED = Check(name="promised limits and defaults", subject=source_files, refusal=refusals.of_defaults)
 LIMITED = Check(name="promised limits of what runs", subject=running_files, refusal=refusals.of_limits)
 
@@ -410,6 +420,11 @@ def _script(name: str, problems: Callable[[Workshop], list[str]]) -> Check:
 
 
 PUSH, LOCKS = _script("push-image.sh", image_problems), _script("check-lock.sh", lock_problems)
+
+
+REQUIREMENTS = _script("requirements of check-lock.sh", requirement_problems)
+LEFTOVERS = _script("builds", leftover_problems)
+SECRETS = _script("check-secrets.sh", secret_problems)
 
 
 def _steps(text: str) -> str:

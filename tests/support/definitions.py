@@ -45,6 +45,13 @@ UNTESTED = re.compile(
 
 FOR_PEOPLE = ("apiVersion", "description", "kind", "runbook_url", "summary", "x-reasons")
 RULE = re.compile(r"^([\w.$()/%-]+):(?!=)(.*?)(?:##.*)?$", re.MULTILINE)
+ASKING = re.compile(
+    r"\$\((\w+)[):]|\$\{?[!#]?([A-Za-z_]\w*)|^ifn?def (\w+)|\$\((?:flavor|origin|value) (\w+)|^(?:export )?(\w+) \?=",
+    re.MULTILINE,
+)
+"""A variable that a makefile or a shell script reads, or sets unless whoever runs it did."""
+SET = re.compile(r"^(?:export )?(\w+) :=|(?:^|[\s;@])([a-z]\w*)\+?=|\bfor (\w+) in|\bmapfile .*?(\w+) <", re.MULTILINE)
+"""A variable that it sets itself: of a shell only those in small letters, as others are for its surroundings."""
 OF_NO_TASK = ("description", "doc_md", "parameters", "params", "tags", "task_id")
 """Arguments of a task that say nothing about what it does, or that other tests hold."""
 UNLIMITED = re.compile(r"(str|float|dict\[str, \w+(\[Any\])?\])( = .*)?")
@@ -180,6 +187,22 @@ def prerequisites(files: Mapping[str, str]) -> dict[str, str]:
     """Return what each target of makefiles needs first, by its name; what comes after a `|` only has to exist."""
     found = [rule for text in files.values() for rule in RULE.findall(text)]
     return {target: needed.strip() for target, needed in found if target != ".PHONY"}
+
+
+def asked(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that makefiles and shell scripts take from whoever runs them, by path; makefiles share theirs."""
+    found: dict[str, set[str]] = {}
+    set_by_make: set[str] = set()
+    for path, text in files.items():
+        made = path == "Makefile" or path.startswith("make/")
+        if made or (path.startswith("scripts/") and path.endswith(".sh")):
+            # In a script `$(name)` calls a function.
+            code = re.sub(r"^\s*#.*$", "", text if made else text.replace("$(", "("), flags=re.MULTILINE)
+            asking, own = ({name for names in each.findall(code) for name in names if name} for each in (ASKING, SET))
+            found[path] = asking - own
+            set_by_make |= own if made else set()
+    rest = {path: names if path.startswith("scripts/") else names - set_by_make for path, names in found.items()}
+    return {path: " ".join(sorted(names)) for path, names in rest.items() if names}
 
 
 def _values(node: Any, seen: dict[int, str], where: str = "") -> Iterator[tuple[str, Any]]:

@@ -226,6 +226,51 @@ TARGETS: dict[str, list[str]] = {
         "ctcd rollback --to 7 --reason not given --target compose --summary build/release/summary.md"
     ],
 }  # fmt: skip
+# What is given in the environment arrives, and nothing is put in the place of what is empty.
+TARGETS |= {
+    "BASE_DT=2026-01-02 PROFILE=fast ct": [
+        "ctcd snapshot --base-dt=2026-01-02",
+        "ctcd monitor --base-dt=2026-01-02",
+        "ctcd train --base-dt=2026-01-02 --profile fast",
+    ],
+    "VERSION= gate": ["ctcd gate --version  --summary build/release/summary.md --outputs build/release/outputs"],
+    "REASON=slow PROMOTE=true deploy": [
+        "ctcd deploy --target compose --version 7 --image {image} --reason slow --promote --summary build/release/summary.md"
+    ],
+    "REASON=slow IMAGE_ONLY=true VERSION= rollback": [
+        "ctcd rollback --to  --reason slow --target compose --image-only --summary build/release/summary.md"
+    ],
+    "JSON=1 ONLY=x prove": [*TARGETS["prove"][:-1], f"{TARGETS['prove'][-1]} --json x"],
+    "PYTHONPATH=more prove-quick": ["PYTHONPATH=tests:more python -m prove --quick"],
+    "CTCD_CONTRACTS=other INSTANCE=folder contracts": [
+        "ensure-mariadb.sh",
+        "pytest tests/contracts -p no:schemathesis --quiet",
+    ],
+    "DATA=folder demo": ["ctcd demo --data folder"],
+    "SHAPE=spike load": ["ensure-mariadb.sh", "PYTHONPATH=tests python -m load spike"],
+    # Only the service of the checkout needs a server.
+    **{
+        f"{given}=https://x load-release": ["PYTHONPATH=tests python scripts/load_release.py"]
+        for given in ("LOAD_URL", "MLFLOW_TRACKING_URI")
+    },
+    "BENTO=folder ONLY=api TAG=v7 images": ["python scripts/images.py api --tag v7 --bento folder"],
+    "CTCD_CONTRACTS=folder TAG=v7 images-test": [
+        "ensure-mariadb.sh",
+        "ensure-kubectl.sh .venv/bin",
+        "IMAGE_CONTRACTS=folder IMAGE_TAG=v7 pytest tests/containers",
+    ],
+    "FROM=v1 updates": ["ensure-mariadb.sh", "PYTHONPATH=tests python -m adopt.updates v1"],
+    "MINUTES=5 mutation": ["PYTHONPATH=tests python -m prove.mutation --minutes 5"],
+    "DATA=folder PART=spark ROWS=9 bench": [
+        "ensure-java.sh",
+        "PYTHONPATH=tests:build/spark python -m benchmarks spark --data folder --rows 9",
+    ],
+    "PORT=1 WORKERS=2 airflow": [
+        *(f"ensure-{name}.sh" for name in ("mariadb", "postgres", "redis")),
+        "PYTHONPATH=tests python scripts/airflow_stack.py --port 1 --workers 2",
+    ],
+    "VOLUMES=1 down": ["PROFILES=* compose.sh down --remove-orphans --volumes"],
+}
 TARGETS |= {
     "integration-shown": TARGETS["integration-most"],
     # By then the wheel is built.
@@ -264,6 +309,28 @@ _NEEDED = {
 }
 PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
 """What each target needs first: an environment that follows its lock, and a wheel of the code as it is."""
+
+_RECORDS = "GITHUB_OUTPUT GITHUB_STEP_SUMMARY"
+ASKED = {
+    "Makefile": f"BASE BASE_IMAGE BENTO CTCD_CONTRACTS CURDIR DATA FROM {_RECORDS} INSTANCE JSON MAKE MAKEFILE_LIST MINUTES"
+    " ONLY PART PATH PORT PROFILES PYTHONPATH ROWS SHAPE TAG VOLUMES WORKERS",
+    "make/shipping.mk": f"DEPLOY_TARGET {_RECORDS} IMAGE IMAGE_ONLY LOAD_URL MAKE MLFLOW_TRACKING_URI PROMOTE REASON VERSION",
+    "scripts/compose.sh": "COMPOSE_PROJECT_NAME CTCD_CONTRACTS ENV_FILE IMAGE_PREFIX POSTGRES_IMAGE PROFILES",
+    "scripts/configured.sh": f"{_RECORDS} NEEDED",
+    "scripts/continuous-training.sh": "BASE_DT PROFILE",
+    "scripts/deploy-access.sh": "DEPLOY_KNOWN_HOSTS DEPLOY_KUBECONFIG DEPLOY_SSH_KEY IMAGE_REPOSITORY REGISTRY_PASSWORD"
+    " REGISTRY_USER",
+    "scripts/ensure-kubectl.sh": "PATH",
+    "scripts/ensure-mariadb.sh": "FEATURE_STORE_URL PATH",
+    "scripts/ensure-postgres.sh": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN PATH",
+    "scripts/monitor.sh": _RECORDS,
+    "scripts/push-image.sh": "GITHUB_OUTPUT IMAGE_REPOSITORY REGISTRY_PASSWORD REGISTRY_USER VERSION",
+    "scripts/release-image.sh": "VERSION",
+    "scripts/slug.sh": "CTCD_CONTRACTS",
+    "scripts/up.sh": "BASE_IMAGE ENV_FILE IMAGE_PREFIX POSTGRES_IMAGE TAG",
+    "scripts/verify-image.sh": "GITHUB_REPOSITORY IMAGE",
+}
+"""The variables by which whoever runs a target or a script can change what it does: by no other is a check left out."""
 
 SHIPPED = {
     ("release", "staging"): "ctcd deploy --target compose --version 7 --image {image} --reason run 5 of release",

@@ -52,6 +52,11 @@ def of_prerequisites(makefiles: Files) -> str:
     return meant(definitions.differences(found, promises.PREREQUISITES), "PREREQUISITES")
 
 
+def of_asked(files: Files) -> str:
+    """Compare the variables by which whoever runs makefiles and scripts can change what they do."""
+    return meant(definitions.differences(definitions.asked(files), promises.ASKED), "ASKED")
+
+
 def of_switches(files: Files) -> str:
     """Compare the modules that switch a check off, or keep a test from running."""
     return meant(definitions.differences(definitions.switched_off(files), promises.SWITCHED_OFF), "SWITCHED_OFF")

@@ -187,9 +187,10 @@ class Workshop:
         """
         shutil.rmtree(self._calls)
         self._calls.mkdir()
-        # What is built is built again.
-        shutil.rmtree(self.folder / "build" / "wheel", ignore_errors=True)
-        (self.folder / "build" / "wheel").unlink(missing_ok=True)
+        # What is built is built again, as it is older than what it is made of.
+        wheel = self.folder / "build" / "wheel"
+        if wheel.exists():
+            os.utime(wheel, (0, 0))
         given = {"HOME": str(self.folder), "CALLS": str(self._calls), "FAILING": failing, **variables}
         path = os.pathsep.join([str(self.folder / "bin"), os.environ["PATH"]])
         done = subprocess.run(  # noqa: S603 - make, bash and pre-commit, on stand-ins
@@ -271,10 +272,16 @@ class Workshop:
         return Call(line=line, given=given)
 
 
+def _made(shop: Workshop, target: str, failing: str = "") -> Ran:
+    variables = dict(word.split("=", 1) for word in target.split() if "=" in word)
+    words = [word for word in target.split() if "=" not in word]
+    return shop.make(*words, failing=failing, **GIVEN | variables)
+
+
 def unnoticed(shop: Workshop, target: str, calls: Iterable[Call]) -> list[str]:
     """Return those calls of a make target whose failure does not make the target fail."""
     lines = dict.fromkeys(call.line for call in calls)
-    return [line for line in lines if not shop.make(*target.split(), failing=line, **GIVEN).status]
+    return [line for line in lines if not _made(shop, target, failing=line).status]
 
 
 def target_problems(shop: Workshop, target: str, promised: Iterable[str]) -> list[str]:
@@ -282,10 +289,10 @@ def target_problems(shop: Workshop, target: str, promised: Iterable[str]) -> lis
 
     Args:
         shop: where it runs.
-        target: the target, which options of make may precede.
+        target: the target, which options of make and variables of the environment, as NAME=value, may precede.
         promised: the calls.
     """
-    ran, wanted = shop.make(*target.split(), **GIVEN), [line.replace("{image}", DIGEST) for line in promised]
+    ran, wanted = _made(shop, target), [line.replace("{image}", DIGEST) for line in promised]
     found = ran.shown()
     problems = [f"{target} fails: {ran.output}"] if ran.status else []
     problems += [f"{target} runs {line}, which is not promised" for line in (Counter(found) - Counter(wanted))]
@@ -344,6 +351,61 @@ def lock_problems(shop: Workshop) -> list[str]:
     if (ran.status, ran.shown()) != (0, ["python -"]):
         problems.append(f"check-lock.sh compiles locks that follow their requirements: {ran.shown()}")
     return problems
+
+
+def requirement_problems(shop: Workshop) -> list[str]:
+    """Return the requirements of which a change is none for `check-lock.sh`, so that the locks stay as they are."""
+    python, asked = shop.folder / ".venv" / "bin" / "python", shop.folder / "requirements" / ".asked"
+    project = """[project]
+        requires-python = ">=3.11"
+        dependencies = ["one"]
+        optional-dependencies = {two = ["two"]}
+        [dependency-groups]
+        three = ["three"]
+        """
+    changes = [("pyproject.toml", project.replace(f'"{part}"', '"four"')) for part in (">=3.11", "one", "two", "three")]
+    others = ("requirements/dev.txt", "contracts/requirements.in", "contracts_more/requirements.in")
+    seen, problems = set[str](), []
+    # A real one, which needs no package.
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    for path, text in (("pyproject.toml", project), *changes, *((path, "five\n") for path in others)):
+        (shop.folder / "pyproject.toml").write_text(project)
+        (shop.folder / path).parent.mkdir(exist_ok=True)
+        (shop.folder / path).write_text(text)
+        ran = shop.run("scripts/check-lock.sh", "--record")
+        if ran.status or asked.read_text() in seen:
+            problems.append(f"check-lock.sh overlooks a change of {path}: {text}{ran.output}")
+        seen.add(asked.read_text())
+    python.write_text(STAND_IN)
+    return problems
+
+
+def leftover_problems(shop: Workshop) -> list[str]:
+    """Return what an earlier build left and a target keeps: a test would find modules there that are gone."""
+    built = {
+        "build/wheel": ("build/wheel/old.py", "dist/old.whl"),
+        **{
+            f"--what-if requirements/{name}.txt .venv/.{name}": (f"build/{name}/old.py",)
+            for name in ("spark", "warehouse")
+        },
+    }
+    problems = []
+    # A stand-in builds no folder.
+    (shop.folder / "build" / "wheel").unlink(missing_ok=True)
+    for target, paths in built.items():
+        for path in paths:
+            (shop.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (shop.folder / path).touch()
+        shop.make(*target.split())
+        problems += [f"{target} keeps {path}" for path in paths if (shop.folder / path).exists()]
+    return problems
+
+
+def secret_problems(shop: Workshop) -> list[str]:
+    """Return what is wrong with the hook that looks for secrets: it looks at other files than it is given."""
+    everything = shop.make("secrets").shown()[1:]
+    found = shop.run("scripts/check-secrets.sh", *TRACKED).shown()
+    return [] if found == everything else [f"check-secrets.sh runs {found}"]
 
 
 @contextmanager

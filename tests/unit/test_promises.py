@@ -13,7 +13,20 @@ from hypothesis import HealthCheck, Phase, settings
 from support import promises, refusals
 from support.definitions import OVERRIDING, differences, evaluated, repository, running_files, source_files
 from support.refusals import meant
-from support.stand_ins import ALL, DIGEST, GIVEN, Workshop, image_problems, lock_problems, unnoticed_steps, workshop
+from support.stand_ins import (
+    ALL,
+    DIGEST,
+    EXPORTED,
+    GIVEN,
+    Workshop,
+    image_problems,
+    leftover_problems,
+    lock_problems,
+    requirement_problems,
+    secret_problems,
+    unnoticed_steps,
+    workshop,
+)
 
 ROOT = Path(__file__).parents[2]
 HOOK_FILES = ("a.py", "a.sh", "docker/Dockerfile", "a.toml", "a.yaml", "contracts/a.py", "tests/instance/a.py", "pyproject.toml", "scripts/dashboards.py")  # fmt: skip
@@ -81,6 +94,7 @@ def test_every_test_checks_something() -> None:
         (lambda: refusals.of_defaults({"settings.py": "LONGEST = 7\n"}), "promised_defaults"),
         (lambda: refusals.of_limits({"deploy/more.yaml": "port: 1\n"}), "promised_limits"),
         (lambda: refusals.of_prerequisites({"Makefile": "lint: more\n"}), "promises"),
+        (lambda: refusals.of_asked({"Makefile": "lint:\n\t@ruff $(MORE)\n"}), "promises"),
         (lambda: refusals.of_switches({}), "promises"),
         (
             lambda: refusals.of_tests(repository() | {"tests/unit/test_more.py": "def test_all() -> None: ...\n"}),
@@ -143,6 +157,19 @@ def test_each_target_needs_what_is_promised() -> None:
     hold(refusals.of_prerequisites(makefiles))
 
 
+def test_nobody_can_change_what_runs_by_another_variable_than_is_promised() -> None:
+    """No other variable of the environment, such as one that CI sets, has a say in what a target or a script does."""
+    hold(refusals.of_asked(repository()))
+
+
+def test_each_variable_that_a_target_asks_for_is_given_in_what_is_promised() -> None:
+    """`TARGETS` has a target with it, so that it arrives; make and the shell set the rest."""
+    given = {word.partition("=")[0] for target in promises.TARGETS for word in target.split() if "=" in word}
+    files = ("Makefile", "make/shipping.mk", "scripts/continuous-training.sh")
+    asked = {name for path in files for name in promises.ASKED[path].split()}
+    assert asked - given - GIVEN.keys() - EXPORTED.keys() == {"CURDIR", "MAKE", "MAKEFILE_LIST", "PATH"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", promises.TARGETS)
 def test_a_target_runs_what_is_promised_and_fails_if_any_of_it_fails(shop: Workshop, target: str) -> None:
@@ -178,6 +205,21 @@ def test_the_image_that_is_attested_is_the_one_in_the_repository(shop: Workshop)
 def test_a_lock_that_does_not_follow_the_requirements_stops_a_commit(shop: Workshop) -> None:
     """It is compiled again, and has to be looked at: also if that worked. One that follows them is left as it is."""
     assert lock_problems(shop) == []
+
+
+def test_each_requirement_that_changes_makes_the_locks_change(shop: Workshop) -> None:
+    """Those of the package, of its extras and groups, and of each instance; and a lock that was edited by hand."""
+    assert requirement_problems(shop) == []
+
+
+def test_nothing_of_an_earlier_build_is_tested(shop: Workshop) -> None:
+    """A module that was deleted is in no wheel, and in no folder of packages."""
+    assert leftover_problems(shop) == []
+
+
+def test_the_hook_looks_for_secrets_in_every_file_that_it_is_given(shop: Workshop) -> None:
+    """As `make secrets` does in all of them."""
+    assert secret_problems(shop) == []
 
 
 @pytest.mark.slow
