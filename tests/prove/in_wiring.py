@@ -117,7 +117,13 @@ DEFECTS = [
     ),
     _code(
         "text that is another category in a request than in a file", "contract/payload.py",
-        "AfterValidator(str.strip)", "AfterValidator(str)", "unit/contract/test_payload.py::test_a_text_is_read_as_in_a_file",
+        "strip_whitespace=True", "strip_whitespace=False", "unit/contract/test_payload.py::test_a_text_is_read_as_in_a_file",
+    ),
+    _code(
+        "text whose rules count the whitespace around it", "contract/payload.py",
+        "        kind = Annotated[str, StringConstraints(strip_whitespace=True)]\n    annotation: Any = Annotated[kind, Field(**constraints)]\n",
+        "        kind = Annotated[str, Field(**constraints), AfterValidator(str.strip)]\n    annotation: Any = kind if column.pattern else Annotated[kind, Field(**constraints)]\n",
+        "unit/contract/test_payload.py::test_the_rules_of_a_text_are_those_of_what_is_kept",
     ),
     _code(
         "synthetic rows without a label that a draft is judged by", "drafts/check.py",

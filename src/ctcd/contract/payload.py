@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from ctcd.contract.columns import ListOf, literal
@@ -86,10 +86,10 @@ def _field(column: Column) -> Any:
         constraints["pattern"] = f"^(?:{pattern})$"
     if column.categories:
         extra["enum"] = [*column.categories, *([None] if column.nullable else [])]
+    if kind is str:
+        # As in files, and before the rules are checked: a text is the same category wherever it comes from.
+        kind = Annotated[str, StringConstraints(strip_whitespace=True)]
     annotation: Any = Annotated[kind, Field(**constraints)]
-    if column.kind in (Kind.CATEGORY, Kind.TEXT) and not column.categories:
-        # As in files, so that a text is the same category wherever it comes from.
-        annotation = Annotated[annotation, AfterValidator(str.strip)]
     if column.written is Kind.INTEGER:
         annotation = Annotated[annotation, BeforeValidator(_whole)]
     if column.list_of is not None:
