@@ -50,9 +50,13 @@ def read_policy(model: type[M], path: Path, *, hint: str = "", unnamed: Collecti
 
 
 def in_one_line(error: ValidationError, unnamed: Collection[str] = ()) -> str:
-    """Return what pydantic found, each with its place: the parts of its location that are not `unnamed`."""
+    """Return what pydantic found, each with its place.
+
+    The place is those parts of pydantic's location that are not `unnamed`; entries of lists are numbered from 1.
+    """
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
-        place = ".".join(str(part) for part in problem["loc"] if part not in unnamed)
+        parts = [part for part in problem["loc"] if part not in unnamed]
+        place = "".join(f" {part + 1}" if isinstance(part, int) else f".{part}" for part in parts).lstrip(". ")
         lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": "))
     return "; ".join(lines)

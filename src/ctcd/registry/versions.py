@@ -187,7 +187,9 @@ class Registry:
         if _NUMBER.fullmatch(version) and int(version) <= _LAST_VERSION:
             found = unless_missing(self.client.get_model_version, self._name, version)
         if found is None:
-            raise NotFound(f"there is no version {version}", where=self._where, hint="see: ctcd models")
+            raise NotFound(
+                f"there is no version {version or repr(version)}", where=self._where, hint="see: ctcd models"
+            )
         return self._info(found)
 
     def find(self, alias: str) -> RegisteredVersion | None:

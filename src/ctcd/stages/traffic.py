@@ -184,7 +184,9 @@ def judge(settings: Settings) -> TrafficReport:
 
 def _policy(settings: Settings) -> "tuple[TrafficPolicy, Limits]":
     policy = instance(settings).traffic
-    if policy is None or policy.limits is None:
+    if policy is None:
+        raise UsageError("there is no such file in the contract", where="traffic.toml", hint="see docs/traffic.md")
+    if policy.limits is None:
         raise UsageError("there are no limits to judge by", where="traffic.toml, limits", hint="see docs/traffic.md")
     return policy, policy.limits
 

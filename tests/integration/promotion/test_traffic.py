@@ -192,9 +192,12 @@ def test_only_what_the_gate_has_passed_challenges(desk: Desk) -> None:
         stages.start(desk.settings, "1", kind="canary")
     with pytest.raises(UsageError, match="is not in the policy"):
         stages.start(desk.settings, "2", kind="route")
-    for policy in (None, POLICY.model_copy(update={"limits": None})):
+    for policy, problem in (
+        (None, "there is no such file"),
+        (POLICY.model_copy(update={"limits": None}), "no limits to judge by"),
+    ):
         desk.use(policy)
-        with pytest.raises(UsageError, match="no limits to judge by"):
+        with pytest.raises(UsageError, match=problem):
             stages.start(desk.settings, "2", kind="canary")
     desk.use(POLICY)
     stages.start(desk.settings, "2", kind="shadow")

@@ -59,7 +59,7 @@ def test_a_registry_that_does_not_answer_is_named(method: str, error: Exception,
 def test_what_is_no_number_of_a_version_does_not_exist(version: str) -> None:
     """A number that MLflow's database cannot hold is no error of the server: it is not even asked."""
     registry = Registry(Down(), CONTRACT)  # type: ignore[arg-type] # as above
-    with pytest.raises(NotFound, match=f"there is no version {version}"):
+    with pytest.raises(NotFound, match=f"there is no version {version or repr(version)}"):
         registry.info(version)
 
 
