@@ -371,6 +371,21 @@ STORE = [
         "unit/stages/test_data.py::test_a_training_holds_the_rows_once",
     ),
     _code(
+        "numbers that CatBoost has to reorder in each call", "model/encoder.py",
+        'dtype=np.float32, order="F")', "dtype=np.float32)",
+        "unit/model/test_estimator.py::test_features_are_stored_by_column",
+    ),
+    _code(
+        "categories that CatBoost has to reorder in each call", "model/encoder.py",
+        'dtype=object, order="F")', "dtype=object)",
+        "unit/model/test_estimator.py::test_features_are_stored_by_column",
+    ),
+    _code(
+        "features of one's own that CatBoost has to reorder in each call", "model/trees.py",
+        'dtype=object, order="F")', "dtype=object)",
+        "unit/model/test_estimator.py::test_features_are_stored_by_column",
+    ),
+    _code(
         "features of a frame's first block only", "model/encoder.py",
         "[getattr(block, name) for block in blocks])", "[getattr(block, name) for block in blocks[:1]])",
         "unit/model/test_encoder.py::test_a_frame_is_encoded_in_blocks",

@@ -185,13 +185,14 @@ class Encoder:
 
     def _features(self, numbers: NDArray[np.float64], columns: Values) -> FeaturesData:
         center, scale = self._shift
-        numeric = np.empty((len(numbers), len(self.number_names)), dtype=np.float32)
+        # By column: for two or more rows in the other order, CatBoost starts a thread in each call, and waits for it.
+        numeric = np.empty((len(numbers), len(self.number_names)), dtype=np.float32, order="F")
         with np.errstate(over="ignore"):  # overflows to infinity, which trees can compare
             numeric[:, : len(self.numeric)] = (numbers - center) / scale
         place = len(self.numeric)
         for name, list_of in self.lists.items():
             numeric[:, place : (place := place + len(list_of.items))] = _counts(name, columns[name], list_of)
-        categories = np.empty((len(numbers), len(self.categorical)), dtype=object)
+        categories = np.empty((len(numbers), len(self.categorical)), dtype=object, order="F")
         for index, name in enumerate(self.categorical):
             seen = {value: _category(name, value) for value in set(columns[name])}
             categories[:, index] = [seen[value] for value in columns[name]]

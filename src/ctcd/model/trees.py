@@ -174,7 +174,7 @@ def _features_data(frame: pd.DataFrame) -> FeaturesData:
     frame = days_for_dates(frame)
     numeric = [name for name in frame.columns if is_numeric_dtype(frame[name].dtype)]
     texts = [name for name in frame.columns if name not in numeric]
-    categories = np.empty((len(frame), len(texts)), dtype=object)
+    categories = np.empty((len(frame), len(texts)), dtype=object, order="F")  # by column, as in Encoder
     for index, name in enumerate(texts):
         column = frame[name]
         filled = column.astype(object).where(column.notna(), MISSING)

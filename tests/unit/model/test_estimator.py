@@ -24,7 +24,7 @@ from ctcd.model.encoder import Encoder
 from ctcd.model.estimator import find_estimator
 from ctcd.model.pipelines import TRUSTED, LogisticRegression, RegressionParams
 from ctcd.model.scorer import Scorer
-from ctcd.model.trees import CatBoost
+from ctcd.model.trees import CatBoost, Trees
 from ctcd.training.grid import load_profile
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.trial import labelled_part, prepared
@@ -131,6 +131,17 @@ def test_a_module_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
         load_profile("odd", profiles)
     with pytest.raises(UsageError, match=r"other\.py.*there is no such file"):
         find_estimator("other:Ours", "")
+
+
+@pytest.mark.parametrize("kind", [CatBoost, own_model.Loads])
+def test_features_are_stored_by_column(kind: type[Trees], monkeypatch: pytest.MonkeyPatch) -> None:
+    """CatBoost reads them as they are: in the order of rows, each call for two or more rows would start a thread."""
+    monkeypatch.setattr("ctcd.model.encoder.BLOCK_ROWS", 20)
+    frame = snapshot_frame(CONTRACT, rows=50)
+    trees = kind(fit_encoder(frame, CONTRACT))
+    for features in (trees.encode_frame(frame), trees.encode_rows(plain_rows(frame.head(2), CONTRACT))):
+        assert features.num_feature_data.flags.f_contiguous
+        assert features.cat_feature_data.flags.f_contiguous
 
 
 def test_catboost_itself_has_no_features_of_its_own() -> None:
