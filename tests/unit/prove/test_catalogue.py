@@ -1,7 +1,9 @@
+import tomllib
+
 from prove.base import Area, Edit
 from prove.catalogue import load
 from prove.subjects import planted
-from prove.tree import ROOT, Tests
+from prove.tree import COPIED, ROOT, Tests
 from support.refusals import of_defects
 
 
@@ -18,6 +20,14 @@ def test_the_documents_say_how_large_the_catalogue_is() -> None:
     """The number of `docs/testing.md` is that of the catalogue, rounded down to a multiple of 50."""
     text = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
     assert f"of which there are more than {len(load()) // 50 * 50};" in text
+
+
+def test_mutated_copies_have_the_files_of_copies_with_planted_defects() -> None:
+    """A test that reads a file of the repository finds it, whichever of the two it runs on."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutmut"]
+    # mutmut itself copies the sources, the tests and this file.
+    copied = {*settings["also_copy"], *settings["source_paths"], "tests", "pyproject.toml"}
+    assert copied == set(COPIED)
 
 
 def test_every_edit_still_fits_the_code_and_changes_it() -> None:

@@ -135,7 +135,7 @@ def test_a_full_disk_refuses_and_recovers(outbox: Outbox) -> None:
     pages = outbox._db.execute("PRAGMA page_count").fetchone()[0]
     # SQLite then fails exactly as on a disk without space.
     outbox._db.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(OutboxFull, match="SQLITE_FULL"):
+    with pytest.raises(OutboxFull, match=r"SQLITE_FULL.*\(free its disk\)$"):
         outbox.append([b"x" * 100_000])
     assert (outbox.usable(), outbox.depth, bodies(outbox)) == (False, 1, [b"before"])
     outbox._db.execute("PRAGMA max_page_count = 1000000")
@@ -331,6 +331,20 @@ def test_numbers_of_a_file_that_was_replaced_delete_nothing(outbox: Outbox) -> N
     assert bodies(outbox) == [b"3"]
 
 
+def test_every_file_of_an_outbox_is_closed_with_it(tmp_path: Path) -> None:
+    """Also those that were replaced before the last one, whose connections other threads may have been using."""
+    outbox = Outbox.claim(tmp_path, max_records=10)
+    connections = []
+    for _ in range(3):
+        connections += [outbox._db, outbox._out]
+        outbox.path.unlink()
+        outbox.refresh()
+    outbox.close()
+    for each in connections:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            each.execute("SELECT 1")
+
+
 def test_a_damaged_outbox_that_nothing_can_replace_refuses_until_something_can(
     outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,8 +355,9 @@ def test_a_damaged_outbox_that_nothing_can_replace_refuses_until_something_can(
         # A disk cannot be filled exactly between two steps of one call.
         patched.setattr(Outbox, "_take", lambda *_: (_ for _ in ()).throw(OutboxFull("a full disk")))
         for _ in range(3):
-            with pytest.raises(OutboxFull, match="no new one can be opened"):
+            with pytest.raises(OutboxFull) as refused:
                 outbox.refresh()
+            assert str(refused.value) == f"{outbox.path}: no new one can be opened (a full disk)"
         with pytest.raises(OutboxFull):
             outbox.append([b"2"])
         assert not outbox.usable()
@@ -510,6 +525,16 @@ def test_an_unreadable_outbox_does_not_hide_the_others(tmp_path: Path) -> None:
     assert found == [b"3.outbox", b"4.outbox"]
     assert [path.name for path in moved_aside(tmp_path)] == ["2-1.unreadable"]
     mine.close()
+
+
+def test_an_abandoned_outbox_that_cannot_be_used_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The line names the file and says why."""
+    Outbox.claim(tmp_path, max_records=10).close()
+    (tmp_path / "1.reserve").unlink()
+    (tmp_path / "1.reserve").mkdir()
+    assert list(Outbox.abandoned(tmp_path)) == []
+    [line] = caplog.messages
+    assert line.startswith(f"an outbox that a process left cannot be used now: {tmp_path / '1.reserve'}: ")
 
 
 def fill(folder: Path) -> sqlite3.Connection:

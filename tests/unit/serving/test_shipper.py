@@ -169,7 +169,7 @@ def test_records_reach_the_store_and_leave_the_outbox(outbox: Outbox, store: Eng
     observer.wait(lambda seen: seen.sent == 25)
     assert shipper.stop(5)
     assert logged(store) == [f"request-{number}" for number in range(25)]
-    assert outbox.depth == 0
+    assert (outbox.depth, observer.age) == (0, 0.0)
 
 
 def test_shipping_goes_on_after_an_error_that_nobody_expects(
@@ -260,6 +260,14 @@ def test_stopping_waits_no_longer_than_the_store_is_given(outbox: Outbox) -> Non
     assert not shipper.stop(-0.9)
     over.set()
     assert shipper.stop(60)
+
+
+def test_the_thread_gets_the_time_to_drain_and_a_second(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within that second it can finish what it began before the time was over."""
+    asked: list[float] = []
+    monkeypatch.setattr("ctcd.serving.loops.Loop.stop", lambda _loop, seconds: asked.append(seconds))
+    Shipper(outbox, print, batch=10, metrics=Observer()).stop(3)
+    assert asked == [4]
 
 
 def test_batches_grow_with_the_backlog(outbox: Outbox) -> None:
@@ -699,6 +707,24 @@ def test_the_age_grows_whatever_the_clock_and_the_record_say(outbox: Outbox) -> 
         outbox.delete(through=outbox.oldest(1)[-1][0])
     outbox.append([b"garbage", body(1)])  # made in 2025
     assert Shipper(outbox, send, batch=5, metrics=Observer())._age() > 10_000_000
+
+
+def test_an_empty_outbox_does_not_age(outbox: Outbox) -> None:
+    """A service without requests has nothing that waits; with records that are not sent, the time goes on."""
+    shipper = Shipper(outbox, print, batch=5, metrics=Observer())
+    shipper._accepted_at -= 1_000
+    shipper._ship(outbox)
+    assert shipper._age() < 100
+
+
+def test_an_outbox_that_cannot_be_renewed_is_logged(outbox: Outbox, said: list[str]) -> None:
+    """The line says why, and the thread goes on."""
+
+    def full() -> None:
+        raise OutboxFull("no new one can be opened", where="there", hint="a full disk")
+
+    Shipper(outbox, print, batch=5, metrics=Observer(), damaged=full)._renew()
+    assert said == ["error: there: no new one can be opened (a full disk)"]
 
 
 def test_one_outbox_that_cannot_be_emptied_does_not_stop_the_adoption_of_the_others(
