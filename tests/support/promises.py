@@ -498,7 +498,7 @@ WORKFLOWS: dict[str, Document] = {
                 5, CHECKOUT, SETUP, _run("make python-versions instances", id="read"),
                 outputs={name: f"${{{{ steps.read.outputs.{name} }}}}" for name in ("python", "instances")},
             ),
-            "checks": _job(20, CHECKOUT, CACHED, "make check", "make workflows", "make secrets", "make prove-quick", "make alerts"),
+            "checks": _job(20, CHECKOUT, CACHED, "make check", "make workflows", "make secrets", "make unit", "make prove-quick", "make alerts"),
             "unit": _job(
                 20, CHECKOUT, {"uses": SETUP, "with": {"python-version": "${{ matrix.python }}", "cache": "true"}}, "make unit-all",
                 needs="versions",
