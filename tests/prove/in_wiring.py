@@ -120,6 +120,11 @@ DEFECTS = [
         "strip_whitespace=True", "strip_whitespace=False", "unit/contract/test_payload.py::test_a_text_is_read_as_in_a_file",
     ),
     _code(
+        "separator of a file that is dropped around a text there only", "store/conversion.py",
+        "pc.utf8_trim(cells[name], WHITESPACE)", "pc.utf8_trim_whitespace(cells[name])",
+        "unit/contract/test_payload.py::test_whitespace_is_the_same_for_requests_and_files",
+    ),
+    _code(
         "text whose rules count the whitespace around it", "contract/payload.py",
         "        kind = Annotated[str, StringConstraints(strip_whitespace=True)]\n    annotation: Any = Annotated[kind, Field(**constraints)]\n",
         "        kind = Annotated[str, Field(**constraints), AfterValidator(str.strip)]\n    annotation: Any = kind if column.pattern else Annotated[kind, Field(**constraints)]\n",

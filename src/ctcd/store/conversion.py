@@ -18,6 +18,9 @@ Mask = NDArray[np.bool_]
 EXPONENT = "is written with an exponent"
 """What is wrong with a whole-number key or group that a spreadsheet may have rounded."""
 
+WHITESPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+"""Whitespace as Unicode and the payload's models define it; Python and Arrow count U+001C to U+001F as well."""
+
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _DAY = r"^\d{4}-\d{2}-\d{2}([ T]00:00:00(\.0+)?Z?)?$"
 _DAY_LENGTH = 10
@@ -30,7 +33,7 @@ def trim(cells: pa.Table) -> pa.Table:
     """Return text cells without surrounding whitespace; empty cells become null."""
     columns = []
     for name in cells.column_names:
-        text = pc.utf8_trim_whitespace(cells[name])
+        text = pc.utf8_trim(cells[name], WHITESPACE)
         columns.append(pc.if_else(pc.equal(text, ""), None, text))
     return pa.table(columns, names=cells.column_names)
 

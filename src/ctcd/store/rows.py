@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ctcd.contract.spec import Column, Contract, Kind
 from ctcd.contract.validation import NOT_OF_KIND, Failure, failures
 from ctcd.errors import DataRefused, number_of
-from ctcd.store.conversion import EXPONENT, convert, trim
+from ctcd.store.conversion import EXPONENT, WHITESPACE, convert, trim
 from ctcd.store.sources import Record
 
 TOO_FEW, TOO_MANY = "the row has too few fields", "the row has too many fields"
@@ -46,7 +46,7 @@ def merged_keys(cells: pa.Table, contract: Contract) -> list[Failure]:
     for column in contract.keys:
         digits = column.written is Kind.INTEGER or (column.written is Kind.TEXT and column.pattern)
         if column.name in cells.column_names and digits:
-            text = pc.utf8_trim_whitespace(cells[column.name])
+            text = pc.utf8_trim(cells[column.name], WHITESPACE)
             for rule, written in _ROUNDED.items():
                 rows = np.flatnonzero(pc.fill_null(pc.match_substring_regex(text, written), False))
                 # By Python's expressions, as elsewhere: Arrow's have no look-around.

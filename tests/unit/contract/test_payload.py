@@ -1,6 +1,7 @@
 """The payload follows from the contract."""
 
 import json
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 from support.client_rows import CLIENT_ROWS
 from support.instance import CONTRACT, PAYLOAD
 from support.small_contracts import BARE, CODED, LISTED, ODD, WORDS, write_instance
@@ -65,6 +66,20 @@ def test_a_text_is_read_as_in_a_file(field: str, sent: str) -> None:
         assert getattr(read({**EXAMPLE, field: sent}), field) == sent.strip()
     cells = trim(pa.table({field: [sent]}))
     assert cells[field].to_pylist() == [sent.strip()]
+
+
+def test_whitespace_is_the_same_for_requests_and_files() -> None:
+    """No character around a text is dropped by one and kept by the other."""
+    candidates = [
+        each for each in map(chr, range(0x10000)) if each.isspace() or unicodedata.category(each) in ("Cc", "Cf", "Zs")
+    ]
+    texts = [f"{each}Acme{each}" for each in candidates]
+    read = TypeAdapter(Annotated[str, StringConstraints(strip_whitespace=True)]).validate_python
+    requested = {each for each, text in zip(candidates, texts, strict=True) if read(text) == "Acme"}
+    cells = trim(pa.table({"maker": texts}))["maker"].to_pylist()
+    assert {each for each, text in zip(candidates, cells, strict=True) if text == "Acme"} == requested
+    assert " " in requested
+    assert "\x1f" not in requested
 
 
 def test_the_rules_of_a_text_are_those_of_what_is_kept() -> None:
