@@ -4,6 +4,7 @@ from prove.base import Area, Defect
 from prove.in_tree import REGISTRY, _code, _edit
 from prove.tree import Tests
 
+SHIPPED = "integration/serving/test_shipping_process.py"
 DEFAULTS = "integration/cli/test_real_defaults.py"
 MIDNIGHT = "unit/stages/test_days.py::test_a_row_exactly_at_midnight_counts_once"
 KEPT = "unit/stages/test_days.py::test_seven_days_of_snapshots_are_kept"
@@ -151,6 +152,16 @@ DEFECTS = [
     _code(
         "empty setting that is the current folder", "settings.py", '.get_default() if value == "" else value', ".get_default() if value is None else value",
         "unit/test_settings.py::test_an_empty_path_is_one_that_is_not_set",
+    ),
+    _code(
+        "consumer that waits for a thread of a challenger that hangs", "cli/__init__.py",
+        "        os._exit(code)\n    sys.exit", "        pass\n    sys.exit",
+        f"{SHIPPED}::test_a_thread_of_a_challenger_does_not_prevent_a_consumer_from_ending",
+    ),
+    _code(
+        "shipping that waits for a thread of a challenger that hangs", "serving/prediction_log/shipping.py",
+        "    os._exit(0)\n", "",
+        f"{SHIPPED}::test_a_thread_of_a_challenger_does_not_prevent_the_process_from_ending",
     ),
     _code(
         "output that is lost unseen", "cli/app.py", "            _require_written()\n", "            pass\n",

@@ -17,6 +17,9 @@ from ctcd.settings import Settings
 
 pytestmark = pytest.mark.integration
 
+HANGING = "import threading; threading.Thread(target=threading.Event().wait).start(); "
+"""Starts a thread that hangs, as a challenger may."""
+
 
 def test_a_store_that_hangs_does_not_prevent_the_process_from_ending(tmp_path: Path) -> None:
     """Once its worker is gone and the time to drain is over, it ends, and what the store did not accept is still there."""
@@ -48,3 +51,25 @@ def test_a_store_that_hangs_does_not_prevent_the_process_from_ending(tmp_path: P
             connection.close()
     assert outbox.refresh() == 1
     outbox.close()
+
+
+def test_a_thread_of_a_challenger_does_not_prevent_the_process_from_ending(tmp_path: Path) -> None:
+    """A process that scores with a challenger ends although a thread that its code started hangs."""
+    settings = Settings(home=tmp_path, drain_seconds=0.5)
+    outbox = Outbox.claim(settings.outbox, max_records=10)
+    shipping = "import sys; from pathlib import Path; from ctcd.serving.prediction_log.shipping import main; "
+    command = [sys.executable, "-c", f"{HANGING}{shipping}main(Path(sys.argv[1]))", str(outbox.path)]
+    process = subprocess.run(  # noqa: S603 - our own program
+        command, env=settings.child_environment(), stdin=subprocess.DEVNULL, timeout=30, check=False
+    )
+    assert process.returncode == 0
+    outbox.close()
+
+
+def test_a_thread_of_a_challenger_does_not_prevent_a_consumer_from_ending() -> None:
+    """With its exit code, and with everything that it has written."""
+    running = "from ctcd.cli import app, main; app.run = lambda _arguments: print('written') or 5; main(['consume'])"
+    process = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", HANGING + running], capture_output=True, timeout=30, check=False
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (5, b"written\n", b"")

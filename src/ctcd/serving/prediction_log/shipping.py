@@ -183,12 +183,13 @@ def main(path: Path) -> None:
     shipper.start()
     os.read(sys.stdin.fileno(), 1)
     stopping.set()
-    if not shipper.stop(settings.drain_seconds):
-        # A normal exit would wait for the thread that waits for a store that hangs; what it sends stays on disk.
-        os._exit(0)
-    end_shadow()
-    store.close()
-    outbox.close()
+    if shipper.stop(settings.drain_seconds):
+        end_shadow()
+        store.close()
+        outbox.close()
+    # A normal exit would wait for threads that hang: ours with the store, whose predictions stay on disk, and those that
+    # a challenger has started.
+    os._exit(0)
 
 
 if __name__ == "__main__":
