@@ -154,6 +154,10 @@ DEFECTS = [
         "unit/test_settings.py::test_an_empty_path_is_one_that_is_not_set",
     ),
     _code(
+        "Bento with which no service starts", "deployment/bento.py", "    _ = instance.traffic  #", "    #",
+        "unit/serving/test_bento.py::test_an_instance_that_no_service_starts_with_is_not_built",
+    ),
+    _code(
         "consumer that waits for a thread of a challenger that hangs", "cli/__init__.py",
         "        os._exit(code)\n    sys.exit", "        pass\n    sys.exit",
         f"{SHIPPED}::test_a_thread_of_a_challenger_does_not_prevent_a_consumer_from_ending",

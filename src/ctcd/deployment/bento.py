@@ -55,9 +55,10 @@ def build(
     replaced. The git revision of the code becomes one of its labels.
 
     Raises:
-        UsageError: BentoML refuses to build, with the last line of its output.
+        UsageError: `traffic.toml` is invalid, or BentoML refuses to build, with the last line of its output.
     """
     contract = instance.contract
+    _ = instance.traffic  # with an invalid one, the service would not start
     name, label = contract.name, f"v{info.version}"
     target = settings.bentoml_home / "bentos" / name / label
     settings.bentoml_home.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """What goes into a Bento."""
 
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,6 +40,17 @@ def test_a_context_holds_packages_model_and_requirements(model_folder: Path, tmp
     assert (tmp_path / "ctcd" / "serving" / "service.py").exists()
     assert ModelInfo.load(tmp_path / MODEL_FOLDER) == INFO
     assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_an_instance_that_no_service_starts_with_is_not_built(model_folder: Path, tmp_path: Path) -> None:
+    """An invalid file of traffic is refused before anything is written, so the Bento that is there stays."""
+    folder = tmp_path / "invalid"
+    folder.mkdir()
+    (folder / "traffic.toml").write_text("[limits]\nmax_errors = 0.9\n")
+    settings = Settings(home=tmp_path / "home")
+    with pytest.raises(UsageError, match="max_errors"):
+        bento.build(INFO, model_folder, settings, replace(INSTANCE, folder=folder))
+    assert not settings.home.exists()
 
 
 @pytest.mark.slow
