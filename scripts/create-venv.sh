@@ -14,7 +14,8 @@ if [ -z "$python" ]; then
 fi
 
 [ -x "$folder/bin/python" ] && "$folder/bin/python" -m pip --version >/dev/null 2>&1 && exit 0
-echo "creating $folder with $("$python" --version)"
+printf 'creating %s with ' "$folder"
+"$python" --version
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "Python's venv module is incomplete: installing python3-venv"

@@ -3,8 +3,8 @@
 set -eu
 for name in chromium chromium-browser google-chrome; do
     if command -v "$name" >/dev/null; then
-        echo "browser: $("$name" --version 2>/dev/null)"
-        exit 0
+        printf 'browser: '
+        exec "$name" --version
     fi
 done
 "$(dirname "$0")/install-server.sh" Chromium chromium <<'HELP'

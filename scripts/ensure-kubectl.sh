@@ -6,12 +6,13 @@ folder=$1
 PATH="$folder:$PATH"
 manifests=deploy/kubernetes/overlays/production
 if kubectl kustomize "$manifests" >/dev/null 2>&1; then
-    echo "kubectl: $(kubectl version --client | head -n 1)"
-    exit 0
+    printf 'kubectl: '
+    exec kubectl version --client
 fi
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 # The archive that this machine is configured for.
-archive=$(apt-get update --print-uris 2>/dev/null | sed -n "s|^'\(.*/debian/\)dists/.*|\1|p" | head -n 1)
+uris=$(apt-get update --print-uris 2>/dev/null) || uris=
+archive=$(echo "$uris" | sed -n "s|^'\(.*/debian/\)dists/.*|\1|p" | head -n 1)
 if [ -z "$archive" ] || [ ! -r "$keys" ]; then
     echo "error: kubectl is missing or cannot render $manifests, and cannot be installed; version 1.27 or later is needed" >&2
     exit 1

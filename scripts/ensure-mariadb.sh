@@ -10,8 +10,8 @@ mysql* | mariadb*)
 esac
 PATH="$PATH:/usr/local/sbin:/usr/sbin" # where Debian installs the server, and not on users' PATH
 if command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null; then
-    echo "MariaDB: $(mariadbd --version)"
-    exit 0
+    printf 'MariaDB: '
+    exec mariadbd --version
 fi
 "$(dirname "$0")/install-server.sh" MariaDB mariadb-server <<'HELP'
   other systems:     install the server package so that mariadbd and mariadb-install-db are on the PATH

@@ -11,8 +11,8 @@ for folder in /usr/lib/postgresql/*/bin; do
     PATH="$PATH:$folder"
 done
 if command -v postgres >/dev/null && command -v initdb >/dev/null; then
-    echo "PostgreSQL: $(postgres --version)"
-    exit 0
+    printf 'PostgreSQL: '
+    exec postgres --version
 fi
 "$(dirname "$0")/install-server.sh" PostgreSQL postgresql <<'HELP'
   other systems:     install the server package so that postgres and initdb are on the PATH

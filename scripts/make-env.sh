@@ -8,9 +8,17 @@ touch "$file"
 chmod 600 "$file"
 hex() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
 fernet() { head -c 32 /dev/urandom | base64 | tr '+/' '-_'; }
-missing() { ! grep -q "^$1=" "$file"; }
+known=$(<"$file")
+missing() { [[ $'\n'$known != *$'\n'"$1="* ]]; }
+# What fails within the arguments of `echo` stops nothing, and an empty password would be kept: so each is assigned first.
 for name in FEATURE_STORE_PASSWORD MARIADB_ROOT_PASSWORD POSTGRES_PASSWORD AIRFLOW_DB_PASSWORD MLFLOW_DB_PASSWORD \
   AIRFLOW_ADMIN_PASSWORD AIRFLOW_SECRET_KEY AIRFLOW_JWT_SECRET REDIS_PASSWORD API_KEY METRICS_KEY GRAFANA_PASSWORD; do
-  if missing "$name"; then echo "$name=$(hex 32)" >>"$file"; fi
+  if missing "$name"; then
+    value=$(hex 32)
+    echo "$name=$value" >>"$file"
+  fi
 done
-if missing AIRFLOW_FERNET_KEY; then echo "AIRFLOW_FERNET_KEY=$(fernet)" >>"$file"; fi
+if missing AIRFLOW_FERNET_KEY; then
+  value=$(fernet)
+  echo "AIRFLOW_FERNET_KEY=$value" >>"$file"
+fi

@@ -9,6 +9,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     --pwfile=<(printf '%s\n' "$POSTGRES_PASSWORD") >/dev/null
   echo 'host all all all scram-sha-256' >>"$fresh/pg_hba.conf"
   find "$fresh" -mindepth 1 -maxdepth 1 ! -name PG_VERSION -exec mv --target-directory="$PGDATA" {} +
-  mv "$fresh/PG_VERSION" "$PGDATA/" && rmdir "$fresh"
+  mv "$fresh/PG_VERSION" "$PGDATA/"
+  rmdir "$fresh"
 fi
 exec "$@" -c listen_addresses='*'
