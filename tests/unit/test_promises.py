@@ -12,6 +12,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, settings
 from support import promises, refusals
 from support.definitions import OVERRIDING, differences, evaluated, repository, running_files, source_files
+from support.promised_scripts import SCRIPTS
 from support.refusals import meant
 from support.stand_ins import (
     ALL,
@@ -23,6 +24,7 @@ from support.stand_ins import (
     leftover_problems,
     lock_problems,
     requirement_problems,
+    script_texts,
     secret_problems,
     unnoticed_steps,
     workshop,
@@ -101,6 +103,7 @@ def test_every_test_checks_something() -> None:
             "promised_tests",
         ),
         (lambda: refusals.of_defects({}), "promised_tests"),
+        (lambda: refusals.of_script("java is there", {"scripts/ensure-java.sh": "#!/bin/sh\n"}), "promised_scripts"),
     ],
 )
 def test_a_refusal_says_where_an_honest_change_is_stated(refusal: Callable[[], str], file: str) -> None:
@@ -175,6 +178,26 @@ def test_each_variable_that_a_target_asks_for_is_given_in_what_is_promised() -> 
 def test_a_target_runs_what_is_promised_and_fails_if_any_of_it_fails(shop: Workshop, target: str) -> None:
     """With these arguments and variables, in this order; no failure of a single command is lost."""
     hold(refusals.of_target(shop, target))
+
+
+def test_every_script_runs_as_it_is() -> None:
+    """One that is a stand-in for the targets runs in a situation of its own, so that no edit of it is unseen."""
+    assert {situation.script for situation in SCRIPTS.values()} == script_texts().keys()
+
+
+def test_every_script_stops_at_its_first_failure() -> None:
+    """Also a failure of a variable that is not set and, in bash, one within a pipe; the other shells have no such option."""
+    for path in (*(ROOT / "scripts").glob("*.sh"), *(ROOT / "docker").rglob("*.sh")):
+        shebang, *rest = path.read_text(encoding="utf-8").splitlines()
+        first = next(line for line in rest if not line.startswith("#"))
+        assert first == ("set -eu" if shebang == "#!/bin/sh" else "set -euo pipefail"), path.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("situation", SCRIPTS)
+def test_a_script_calls_what_is_promised_and_fails_if_any_of_it_fails(situation: str) -> None:
+    """On a machine that has what it looks for, and on one that does not; what may fail is listed there."""
+    hold(refusals.of_script(situation, script_texts()))
 
 
 @pytest.mark.parametrize(
