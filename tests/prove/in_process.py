@@ -49,6 +49,7 @@ from prove.subjects import (
     Texts,
     holdout,
     right_in,
+    script,
     sure,
     target,
     truth,
@@ -359,6 +360,22 @@ ARRIVING = [
     ("images tested under another tag than they have", "CTCD_CONTRACTS=folder TAG=v7 images-test", MAKE, "IMAGE_TAG=$(TAG)", "IMAGE_TAG=local", "does not run IMAGE_CONTRACTS=folder IMAGE_TAG=v7"),
 ]  # fmt: skip
 
+# What scripts that install or start something overlook.
+OVERLOOKED = [
+    ("server that could not be installed and is not missed", "server is installed", "scripts/install-server.sh", '--no-install-recommends "$package"', '--no-install-recommends "$package" || true'),
+    ("package whose installation ends with a pipe", "git is missing", "scripts/ensure-git.sh", "recommends git\n", "recommends git | cat\n"),
+    ("tool that is installed in the background", "prometheus is missing", "scripts/ensure-prometheus.sh", "ensure amtool prometheus-alertmanager", "ensure amtool prometheus-alertmanager &"),
+    ("script that goes on after a failure", "kubectl is missing", "scripts/ensure-kubectl.sh", "set -eu\n", "set -u\n"),
+    ("Java that is there and does not run", "java is there", "scripts/ensure-java.sh", "    exec java -version 2>&1\n", '    echo "$(java -version 2>&1)"\n    exit 0\n'),
+    ("environment that could not be created", "environment is missing", "scripts/create-venv.sh", '-m venv "$folder"', '-m venv "$folder" || echo created'),
+    ("hooks that could not be installed", "hooks are installed", "scripts/install-hooks.sh", "--install-hooks >/dev/null", "--install-hooks >/dev/null || echo 'no hooks'"),
+    ("empty password that is kept", "passwords are made", "scripts/make-env.sh", 'value=$(hex 32)\n    echo "$name=$value"', 'echo "$name=$(hex 32)"'),
+    ("image that could not be built and is started", "stack with an image that is built", "scripts/up.sh", "--tag $built docker/postgres", "--tag $built docker/postgres || true"),
+    ("stack that did not become healthy", "stack with an image that is there", "scripts/up.sh", "--wait-timeout 600", "--wait-timeout 600 || scripts/compose.sh ps"),
+    ("command of the stack that failed", "compose with an image that is there", "scripts/compose.sh", '"${ENV_FILE:-.env}" --file docker/compose.yaml "$@"', '"${ENV_FILE:-.env}" --file docker/compose.yaml "$@" &'),
+    ("database that is started half initialised", "database is initialised", "docker/postgres/entrypoint.sh", '"$PGDATA/"\n  rmdir', '"$PGDATA/" && rmdir'),
+]  # fmt: skip
+
 # By which variables what runs can be changed.
 SWITCHES = [
     ("programs of a target taken from the environment", MAKE, "BIN := .venv", "BIN ?= .venv"),
@@ -597,6 +614,16 @@ DEFECTS = [
     *(
         Defect(name=name, area=Area.WORKFLOW, gate=target(of), plant=_at(path, old, new), expected=expected)
         for name, of, path, old, new, expected in ARRIVING
+    ),
+    *(
+        Defect(
+            name=name,
+            area=Area.WORKFLOW,
+            gate=script(situation),
+            plant=_at(path, old, new),
+            expected=f"{path} passes although",
+        )
+        for name, situation, path, old, new in OVERLOOKED
     ),
     *(
         Defect(name=name, area=Area.WORKFLOW, gate=ASKED, plant=_at(path, old, new), expected=f"{path} is ")

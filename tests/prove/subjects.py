@@ -33,6 +33,7 @@ from support.stand_ins import (
     leftover_problems,
     lock_problems,
     requirement_problems,
+    script_texts,
     secret_problems,
     unnoticed_steps,
     workshop,
@@ -409,6 +410,16 @@ def target(name: str) -> Check:
             return refusals.of_target(shop, name)
 
     return Check(name=f"make {name} on failing programs", subject=Workshop.texts, refusal=refusal)
+
+
+@cache
+def script(situation: str) -> Check:
+    """Return the check of a script that installs or starts something, in a situation of `support.promised_scripts`."""
+    return Check(
+        name=f"script where {situation}, on failing programs",
+        subject=script_texts,
+        refusal=lambda files: refusals.of_script(situation, files),
+    )
 
 
 def _script(name: str, problems: Callable[[Workshop], list[str]]) -> Check:

@@ -126,7 +126,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
     },
     "tests/unit": {
         "architecture": 15, "compose": 20, "documents": 15, "errors": 6, "files": 10, "healthcheck": 3, "loopback": 7,
-        "promises": 30, "secrets": 2, "settings": 26, "synthetic": 16, "workflows": 8,
+        "promises": 33, "secrets": 2, "settings": 26, "synthetic": 16, "workflows": 8,
     },
     "tests/unit/traffic": {
         "judging": 16, "observed": 8, "sequential": 8,
@@ -142,7 +142,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
 
 TESTS = {f"{folder}/test_{name}.py": number for folder, names in _BY_FOLDER.items() for name, number in names.items()}
 
-_ALL = {"code": 258, "configuration": 61, "data": 34, "model": 21, "payload": 15, "service": 156, "workflow": 172}
-_QUICK = {"code": 0, "configuration": 57, "data": 22, "model": 21, "payload": 5, "service": 4, "workflow": 163}
+_ALL = {"code": 258, "configuration": 61, "data": 34, "model": 21, "payload": 15, "service": 156, "workflow": 184}
+_QUICK = {"code": 0, "configuration": 57, "data": 22, "model": 21, "payload": 5, "service": 4, "workflow": 175}
 DEFECTS = _ALL | {f"quick {area}": number for area, number in _QUICK.items()}
 """By area: what `make prove` plants, and what of it `make test` does."""
