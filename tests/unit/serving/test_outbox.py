@@ -25,7 +25,14 @@ from ctcd.errors import Unreachable
 from ctcd.serving.prediction_log import outbox as outbox_module
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
-from ctcd.serving.prediction_log.outbox_files import DeadLetter, NotAnOutbox, Obstructed, moved_aside
+from ctcd.serving.prediction_log.outbox_files import (
+    DeadLetter,
+    NotAnOutbox,
+    Obstructed,
+    identity,
+    moved_aside,
+    unusable,
+)
 from ctcd.serving.prediction_log.shipper import resend
 from ctcd.settings import Settings
 from ctcd.stages.outbox import export, list_outboxes, retry
@@ -653,6 +660,27 @@ def test_a_refusal_names_the_file_the_reason_and_what_to_do(outbox: Outbox, tmp_
         with pytest.raises(NotAnOutbox) as other:
             Outbox.attach(tmp_path / name)
         assert str(other.value) == f"{tmp_path / name}: not an outbox of predictions: {reason}"
+
+
+def test_a_file_that_is_not_there_has_the_number_zero(tmp_path: Path) -> None:
+    """Neither the outbox nor SQLite's files beside it; one that comes later is another file."""
+    path = tmp_path / "1.outbox"
+    assert identity(path) == (0, 0, 0)
+    path.touch()
+    assert identity(path) == (path.stat().st_ino, 0, 0)
+
+
+def test_an_outbox_that_cannot_be_used_now_is_still_one(tmp_path: Path) -> None:
+    """The error names the cause in its hint; only a folder in its place, or other content, is no outbox."""
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    found = unusable(tmp_path / "1.outbox", full)
+    assert type(found) is Unreachable
+    assert str(found) == (
+        f"{tmp_path / '1.outbox'}: no outbox for predictions: database or disk is full (free its disk)"
+    )
+    (tmp_path / "2.outbox").mkdir()
+    assert type(unusable(tmp_path / "2.outbox", full)) is NotAnOutbox
 
 
 def test_exported_letters_are_on_disk_before_they_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
