@@ -29,6 +29,7 @@ from ctcd.serving.prediction_log.outbox_files import (
     DeadLetter,
     NotAnOutbox,
     Obstructed,
+    extend,
     identity,
     moved_aside,
     unusable,
@@ -660,6 +661,20 @@ def test_a_refusal_names_the_file_the_reason_and_what_to_do(outbox: Outbox, tmp_
         with pytest.raises(NotAnOutbox) as other:
             Outbox.attach(tmp_path / name)
         assert str(other.value) == f"{tmp_path / name}: not an outbox of predictions: {reason}"
+
+
+def test_a_file_is_extended_to_its_size_or_not_at_all(tmp_path: Path) -> None:
+    """It says whether there was space, on which the reserve depends."""
+    path = tmp_path / "file"
+    assert extend(path, 3 << 20)
+    assert path.stat().st_size == 3 << 20
+    assert not extend(tmp_path / "none" / "file", 1)
+
+
+def test_the_folder_of_an_outbox_is_made_with_those_above_it(tmp_path: Path) -> None:
+    """As in a home that is new."""
+    Outbox.claim(tmp_path / "home" / "outbox", max_records=10).close()
+    assert (tmp_path / "home" / "outbox" / "1.outbox").exists()
 
 
 def test_a_file_that_is_not_there_has_the_number_zero(tmp_path: Path) -> None:
