@@ -204,9 +204,29 @@ PROMOTION = [
     ),
     _code(
         "class decided by the gate instead of the model", "promotion/evaluation.py",
-        "predicted = class_indices(answer[PREDICTION].tolist(), contract.classes)",
-        "predicted = decided(table, contract.classes, threshold)",
+        "answered = class_indices(answer[PREDICTION].tolist(), contract.classes)",
+        "answered = decided(table, contract.classes, threshold)",
         "unit/promotion/test_evaluation.py::test_rows_that_are_not_decided_as_the_policy_says_are_counted",
+    ),
+    _code(
+        "scores of the class that the gate decides", "promotion/evaluation.py",
+        "contract.classes, threshold, predicted=answered)", "contract.classes, threshold)",
+        "unit/promotion/test_evaluation.py::test_rows_that_are_not_decided_as_the_policy_says_are_counted",
+    ),
+    _code(
+        "threshold of the policy that the gate does not decide by", "promotion/evaluation.py",
+        "decided(table, contract.classes, threshold)", "decided(table, contract.classes, None)",
+        "unit/promotion/test_evaluation.py::test_two_classes_are_judged_by_the_threshold_of_the_policy",
+    ),
+    _code(
+        "drafts of the contract that the decision does not hear of", "promotion/evaluation.py",
+        "        drafts=len(contract.drafts),\n", "",
+        "unit/promotion/test_evaluation.py::test_drafts_of_the_contract_are_counted",
+    ),
+    _code(
+        "answers of a model that then failed", "promotion/evaluation.py",
+        "        row_p95 = _row_p95_ms(model, inputs)\n", "        threshold_mismatches = other\n        row_p95 = _row_p95_ms(model, inputs)\n",
+        "unit/promotion/test_evaluation.py::test_nothing_is_kept_of_a_model_that_fails_on_one_row",
     ),
     _code(
         "promotion of a model that decides by another threshold", "promotion/decision.py",

@@ -88,14 +88,14 @@ def evaluated(
     *,
     version: str = "1",
     run_id: str = "r",
-    contract_version: str = CONTRACT.version,
+    contract_version: str | None = CONTRACT.version,
     trained_on: date | None = DAY,
     rolled_back: bool = False,
     contract: Contract = CONTRACT,
     **arguments: Any,
 ) -> Evaluation:
     """Return the evaluation of a model that is a version with these tags; `arguments` are further ones of `evaluate`."""
-    tags = {"contract_version": contract_version}
+    tags = {"contract_version": contract_version} if contract_version else {}
     if trained_on:
         tags["base_dt"] = trained_on.isoformat()
     if rolled_back:

@@ -156,16 +156,16 @@ def evaluate(
         batches = [batch] if many is inputs else [list(_timed(model, many)[1:])]
         batches += [list(_timed(model, many)[1:]) for _ in range(ROUNDS - 1)]
         batch_row = max(min(times) for times in zip(*batches, strict=True)) / len(many)
-        table = answer[[f"{PROBABILITY}{name}" for name in contract.classes]].to_numpy(dtype=np.float64)
-        checked_probabilities(table, rows=len(truth), classes=contract.classes)
-        predicted = class_indices(answer[PREDICTION].tolist(), contract.classes)
-        found = scores(truth, table, contract.classes, threshold, predicted=predicted)
-        threshold_mismatches = int((predicted != decided(table, contract.classes, threshold)).sum())
+        columns = [f"{PROBABILITY}{name}" for name in contract.classes]
+        table = checked_probabilities(answer[columns].to_numpy(), rows=len(truth), classes=contract.classes)
+        answered = class_indices(answer[PREDICTION].tolist(), contract.classes)
+        of_answers = scores(truth, table, contract.classes, threshold, predicted=answered)
+        other = int((answered != decided(table, contract.classes, threshold)).sum())
         row_p95 = _row_p95_ms(model, inputs)
-        probabilities = table
+        # All or nothing: a model that fails at any step before was not scored.
+        predicted, probabilities, found, threshold_mismatches = answered, table, of_answers, other
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a model raises, exit code 0 included, is a reason to refuse it
-        found, problem = None, shown(error)
-        predicted = np.empty(0, dtype=np.intp)
+        problem = shown(error)
     refused, refusal = _refused(holdout, contract, request) if request else (None, "")
     group_column = holdout[contract.group.name]
     return Evaluation(
@@ -206,7 +206,7 @@ def _refused(holdout: pd.DataFrame, contract: Contract, request: type[BaseModel]
             try:
                 validator.validate_json(json.dumps({"data": row}))
             except ValidationError as error:
-                problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+                problem = error.errors(include_input=False)[0]
                 first.append(": ".join(filter(None, (".".join(map(str, problem["loc"][1:])), problem["msg"]))))
     return len(first), first[0] if first else ""
 

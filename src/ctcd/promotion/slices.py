@@ -45,7 +45,7 @@ def _cut(values: "pd.Series[Any]", how: Cut) -> Slicing:
         slices = [_text(name) for name in names]
     else:
         edges = [float(edge) for edge in how]
-        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        numbers = values.to_numpy(dtype=np.float64)
         place = np.where(np.isnan(numbers), -1, np.searchsorted(edges, numbers, side="right"))
         between = [f"{low:g} to below {high:g}" for low, high in itertools.pairwise(edges)]
         slices = [f"below {edges[0]:g}", *between, f"{edges[-1]:g} and above"]

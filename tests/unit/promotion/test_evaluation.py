@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, field_validator
-from support.evaluations import evaluated
+from support.evaluations import answers, evaluated
 from support.examples import at_most
 from support.frames import snapshot_frame
 from support.instance import CONTRACT, PAYLOAD
@@ -22,7 +23,17 @@ from support.instance import CONTRACT, PAYLOAD
 from ctcd.contract.payload import request_rows
 from ctcd.contract.spec import Contract
 from ctcd.errors import DataRefused
-from ctcd.promotion.evaluation import BATCH_ROWS, ROUNDS, ROWS_TIMED, WARM_UP, Evaluation, _timed, fingerprint
+from ctcd.model.threshold import Threshold
+from ctcd.promotion.evaluation import (
+    BATCH_ROWS,
+    ROUNDS,
+    ROWS_TIMED,
+    WARM_UP,
+    Evaluation,
+    _queue_time,
+    _timed,
+    fingerprint,
+)
 from ctcd.promotion.gate import _load
 
 LABEL, GROUP, KEY = CONTRACT.label.name, CONTRACT.group.name, CONTRACT.key.name
@@ -77,6 +88,8 @@ def test_evaluation_has_what_the_decision_needs() -> None:
     assert found.scores.ece == pytest.approx(0.2)
     assert [CONTRACT.classes[i] for i in found.truth] == HOLDOUT[LABEL].tolist()
     assert (found.predicted == found.truth).all()
+    assert found.probabilities is not None
+    assert found.probabilities.tolist() == np.where(np.eye(len(CONTRACT.classes))[found.truth] == 1, 0.8, 0.1).tolist()
     assert found.seen.tolist() == HOLDOUT[GROUP].isin(HOLDOUT[GROUP].iloc[:3]).tolist()
     assert len(np.unique(found.groups)) == HOLDOUT[GROUP].nunique()
     assert found.artifact_mb == 2.5
@@ -97,7 +110,50 @@ def test_rows_that_are_not_decided_as_the_policy_says_are_counted() -> None:
     found = judge(Broken(swap))
     assert found.threshold_mismatches == 5
     assert (found.predicted != found.truth).sum() == 5
+    assert found.scores is not None
+    assert found.scores.accuracy == 1 - 5 / len(HOLDOUT)
     assert judge(Knowing()).threshold_mismatches == 0
+
+
+def test_two_classes_are_judged_by_the_threshold_of_the_policy() -> None:
+    """A model that decides by it has no mismatch, one that answers the most probable class has; the positive class is ranked."""
+    contract = replace(CONTRACT)
+    vars(contract)["classes"] = classes = ("no", "yes")  # a cached property
+    sure = np.array([0.9, 0.7, 0.2, 0.1] * 3)
+    holdout = HOLDOUT.head(len(sure)).assign(**{LABEL: ["yes", "yes", "yes", "no"] * 3})
+    by_policy = Threshold(positive="yes", value=0.15)
+
+    class Deciding:
+        def __init__(self, threshold: Threshold | None) -> None:
+            self.threshold = threshold
+
+        def predict(self, data: pd.DataFrame) -> pd.DataFrame:
+            table = sure[data.index]
+            return answers(np.column_stack([1 - table, table]), classes, data.index, self.threshold)
+
+    for threshold, mismatches in ((by_policy, 0), (None, 3)):
+        found = judge(Deciding(threshold), holdout, contract=contract, threshold=by_policy, request=None)
+        assert found.problem == ""
+        assert found.scores is not None
+        assert (found.threshold_mismatches, found.scores.roc_auc) == (mismatches, 1.0)
+
+
+def test_probabilities_are_compared_in_full_precision() -> None:
+    """A model may answer floats of 32 bits: all that is computed from them is in 64, as in the service."""
+    numbers = [f"probability_{name}" for name in CONTRACT.classes]
+    found = judge(Broken(lambda answer: answer.astype(dict.fromkeys(numbers, np.float32))))
+    assert found.probabilities is not None
+    assert found.probabilities.dtype == np.float64
+
+
+@pytest.mark.parametrize("changes", [{}, {"drafts_allowed": False}, {"drafts_allowed": True}])
+def test_drafts_of_the_contract_are_counted(changes: dict[str, Any]) -> None:
+    """The decision gets the number of drafts, and whether they will do, which they do unless the caller says otherwise."""
+    contract = replace(CONTRACT)
+    vars(contract)["drafts"] = (("contract", "confirm it"), ("hours", "confirm its limits"))  # a cached property
+    found = judge(Knowing(), contract=contract, **changes)
+    assert (found.drafts, found.drafts_allowed) == (2, changes.get("drafts_allowed", True))
+    assert judge(Knowing()).drafts == 0
 
 
 def test_the_size_of_a_model_is_that_of_all_its_files(tmp_path: Path) -> None:
@@ -116,6 +172,15 @@ def test_model_sees_its_inputs_only() -> None:
     assert model.columns == [column.name for column in CONTRACT.model_inputs]
     assert model.calls[: ROUNDS + 1] == [len(HOLDOUT), *[BATCH_ROWS] * ROUNDS]
     assert set(model.calls[ROUNDS + 1 :]) == {1}
+
+
+def test_a_holdout_as_large_as_a_batch_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call that is scored is the first of those that are measured then."""
+    monkeypatch.setattr("ctcd.promotion.evaluation.BATCH_ROWS", len(HOLDOUT))
+    model = Knowing()
+    judge(model)
+    assert model.calls[:ROUNDS] == [len(HOLDOUT)] * ROUNDS
+    assert set(model.calls[ROUNDS:]) == {1}
 
 
 class Clock:
@@ -187,12 +252,22 @@ def test_the_best_round_counts(measured: Callable[[Clock], Evaluation]) -> None:
     """What slows one round down, such as a cold cache, is not held against the model."""
     assert measured(Clock(lambda single: 90.0 if single < ROWS_TIMED else 3.0)).row_p95_ms == pytest.approx(3.0)
 
+    def all_but(fast: int) -> Callable[[int], float]:
+        return lambda call: 0.0 if call == fast else 50.0
+
+    # The call before all batches is the one that is scored.
+    for fast in range(1, ROUNDS + 1):
+        found = measured(Clock(lambda _: 3.0, waiting_ms=all_but(fast)))
+        assert found.batch_row_ms == pytest.approx(500.0 / BATCH_ROWS)
+
 
 def test_a_model_that_waits_is_slow(measured: Callable[[Clock], Evaluation]) -> None:
-    """Waiting in every call uses no processor, and counts all the same."""
+    """Waiting in every call uses no processor, and counts all the same; waiting in some calls does not."""
     found = measured(Clock(lambda _: 2.0, waiting_ms=lambda _: 50.0))
     assert found.row_p95_ms == pytest.approx(52.0)
     assert found.batch_row_ms == pytest.approx(550.0 / BATCH_ROWS)
+    held_up = measured(Clock(lambda _: 2.0, waiting_ms=lambda call: 50.0 * (call % 5 == 0)))
+    assert held_up.row_p95_ms == pytest.approx(2.0)
 
 
 @pytest.mark.slow
@@ -208,6 +283,16 @@ def test_load_on_the_machine_changes_no_latency(
     found = measured(Clock(lambda _: 2.0, lambda _: waiting, lambda call: queued[call % len(queued)]))
     assert found.row_p95_ms == pytest.approx(idle.row_p95_ms)
     assert found.batch_row_ms == pytest.approx(idle.batch_row_ms)
+
+
+def test_the_time_in_the_queue_is_that_of_all_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second number of each thread's file counts, in nanoseconds; a thread that has just ended has no file to read."""
+    monkeypatch.setattr("ctcd.promotion.evaluation.Path", lambda _: tmp_path)
+    for thread, text in (("71", "9 2000000000 1"), ("72", "8 3000000000 4")):
+        (tmp_path / thread).mkdir()
+        (tmp_path / thread / "schedstat").write_text(text)
+    (tmp_path / "73/schedstat").mkdir(parents=True)
+    assert _queue_time() == 5.0
 
 
 @pytest.mark.slow
@@ -262,6 +347,11 @@ def test_rows_that_the_api_would_refuse_are_counted(monkeypatch: pytest.MonkeyPa
     assert found.refusal.startswith("grade: ")
     assert "Secret" not in found.refusal
     assert (judge(Knowing()).refused, judge(Knowing()).refusal) == (0, "")
+    another = spoiled.assign(
+        grade=HOLDOUT["grade"].where(HOLDOUT.index != 0, "Secret"),
+        shift=HOLDOUT["shift"].where(HOLDOUT.index != 1, "Secret"),
+    )
+    assert judge(Knowing(), another).refusal == found.refusal
     asked: list[int] = []
 
     def counted(frame: pd.DataFrame, contract: Contract) -> list[dict[str, Any]]:
@@ -286,9 +376,14 @@ def test_rows_are_asked_of_the_payload_that_the_service_has() -> None:
         def refuse_all(cls, _: object) -> object:
             raise ValueError("not on Sundays")
 
+    class Numbers(BaseModel):
+        data: dict[str, float | bool]
+
     found = judge(Knowing(), request=Request)
     assert (found.refused, found.refusal) == (len(HOLDOUT), "Value error, not on Sundays")
-    assert judge(Knowing(), request=None).refused is None
+    assert judge(Knowing(), request=Numbers).refusal.startswith("maker.float: ")
+    unasked = judge(Knowing(), request=None)
+    assert (unasked.refused, unasked.refusal) == (None, "")
 
 
 def test_evaluation_says_which_rows_belong_together_and_whether_it_was_rolled_back() -> None:
@@ -301,6 +396,8 @@ def test_evaluation_says_which_rows_belong_together_and_whether_it_was_rolled_ba
     assert not sound.rolled_back
     assert sound.problem == ""
     assert (sound.version, sound.run_id, sound.contract_version) == ("1", "r", CONTRACT.version)
+    untagged = judge(Knowing(), contract_version=None, trained_on=None)
+    assert (untagged.contract_version, untagged.trained_on) == ("unknown", None)
 
 
 FIRST = f"probability_{CONTRACT.classes[0]}"
@@ -339,9 +436,23 @@ def test_model_that_cannot_be_scored_is_reported_as_such(spoil: Any, problem: st
     """Whatever a model does wrong, the evaluation has a one-line reason and no scores."""
     found = judge(Broken(spoil))
     assert found.scores is None
-    assert len(found.predicted) == 0
+    assert found.probabilities is None
+    assert (len(found.predicted), found.threshold_mismatches) == (0, 0)
     assert problem in found.problem
     assert "\n" not in found.problem
+
+
+def test_nothing_is_kept_of_a_model_that_fails_on_one_row() -> None:
+    """Single rows are predicted last: answers before that, and how they were decided, do not count."""
+
+    def spoil(answer: pd.DataFrame) -> pd.DataFrame:
+        return _raise(answer) if len(answer) == 1 else answer.assign(prediction=CONTRACT.classes[0])
+
+    found = judge(Broken(spoil))
+    assert "RuntimeError" in found.problem
+    assert found.scores is None
+    assert found.probabilities is None
+    assert (len(found.predicted), found.threshold_mismatches) == (0, 0)
 
 
 def test_fingerprint_is_that_of_content_and_order() -> None:
@@ -357,6 +468,17 @@ def test_fingerprint_is_that_of_content_and_order() -> None:
         changed.iloc[0, list(changed).index(name)] = value
         assert fingerprint(changed, CONTRACT) != whole, name
     assert fingerprint(HOLDOUT.iloc[::-1], CONTRACT) != whole
+
+
+def test_decisions_of_earlier_releases_have_the_same_fingerprint() -> None:
+    """A comparison of two decisions says whether they are on the same rows, also if another release made one of them."""
+    contract: Any = SimpleNamespace(
+        row_keys=(SimpleNamespace(name="key"),),
+        model_inputs=(SimpleNamespace(name="hours"), SimpleNamespace(name="maker")),
+        label=SimpleNamespace(name="condition"),
+    )
+    rows = pd.DataFrame({"key": [1, 2], "hours": [0.5, 7.25], "maker": ["a", "b"], "condition": ["worn", "sound"]})
+    assert fingerprint(rows, contract) == "f559f45725e34806977d4aa46f949c933bc427994355b8f31c7110604b661c8f"
 
 
 def test_holdout_that_cannot_be_scored_is_an_error_and_no_verdict() -> None:

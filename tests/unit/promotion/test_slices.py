@@ -1,5 +1,7 @@
-import numpy as np
+from typing import Any
+
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.frames import snapshot_frame
@@ -9,9 +11,13 @@ from ctcd.promotion.policy import Slices, load_policy
 from ctcd.promotion.slices import MISSING, cut
 
 
-def test_bands_begin_at_their_edges() -> None:
-    """A number at an edge belongs to the band that begins there; a missing one belongs to no band."""
-    frame = pd.DataFrame({"x": [24.9, 25.0, 34.9, 35.0, 99.0, np.nan]})
+@pytest.mark.parametrize("kind", ["float64", "Float64", "object"])
+def test_bands_begin_at_their_edges(kind: Any) -> None:
+    """A number at an edge belongs to the band that begins there; a missing one belongs to no band.
+
+    Columns of the prediction log are of type object, in which a missing number is None.
+    """
+    frame = pd.DataFrame({"x": pd.Series([24.9, 25.0, 34.9, 35.0, 99.0, None], dtype=kind)})
     found = cut(frame, {"x": [25, 35]})[0]
     assert found.column == "x"
     assert found.names == ("below 25", "25 to below 35", "35 and above", MISSING)
