@@ -16,7 +16,7 @@ def table_schema(contract: Contract, *, labels: bool = False) -> pa.DataFrameSch
     label = contract.label
     if label.name in schema.columns and label.written is not Kind.TEXT:
         classes = pa.Check.isin(contract.classes)
-        column: Any = pa.Column(str, classes, nullable=label.nullable, description=label.meaning)
+        column: Any = pa.Column(str, classes, nullable=label.nullable)
         schema = schema.remove_columns([label.name]).add_columns({label.name: column})
     return schema
 
@@ -42,7 +42,7 @@ def snapshot_schema(contract: Contract) -> pa.DataFrameSchema:
             **filled,
             contract.label.name: label,
             **dated,
-            contract.snapshot_date: pa.Column(day, description="snapshot date"),
+            contract.snapshot_date: pa.Column(day),
         }
     )
     return with_unique(schema, [contract.snapshot_date, *names(contract.row_keys)])
