@@ -74,8 +74,8 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "command_line": 23, "options": 3, "output": 9,
     },
     "tests/unit/contract": {
-        "canonical": 3, "derived_forms": 6, "diff": 11, "duplicates": 2, "files": 3, "instance": 10, "lock": 6,
-        "payload": 17, "rules": 7, "schemas": 4, "traffic": 13, "validation": 18,
+        "canonical": 4, "derived_forms": 6, "diff": 11, "duplicates": 2, "files": 3, "instance": 10, "lock": 6,
+        "payload": 17, "rules": 7, "schemas": 7, "traffic": 13, "validation": 18,
     },
     "tests/unit/dags": {
         "container": 8, "dag_settings": 2, "dates": 5, "executors": 6, "notices": 2, "pod": 6, "stack": 2,
@@ -122,7 +122,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
     },
     "tests/unit/store": {
         "conversion": 11, "counts": 2, "engine": 14, "ingest": 26, "migrations": 11, "predictions": 7, "retention": 8,
-        "snapshot": 17, "sources": 14, "tables": 9, "upsert": 1, "warehouse": 13,
+        "snapshot": 20, "sources": 14, "tables": 9, "upsert": 1, "warehouse": 13,
     },
     "tests/unit": {
         "architecture": 15, "compose": 20, "documents": 15, "errors": 6, "files": 10, "healthcheck": 3, "loopback": 7,

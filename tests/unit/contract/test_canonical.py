@@ -1,9 +1,11 @@
 """The canonical document has everything that a contract and the API's answer promise."""
 
 import json
+from pathlib import Path
 
 from pydantic import BaseModel
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
+from support.small_contracts import CODED, write_instance
 
 from ctcd.derived.canonical import canonical
 from ctcd.derived.lock import CANONICAL
@@ -44,3 +46,11 @@ def test_an_answer_may_have_no_required_field() -> None:
         rows: int = 0
 
     assert canonical(CONTRACT, Empty)["response"] == {"rows": {"type": "integer", "required": False}}
+
+
+def test_a_category_that_is_no_text_says_how_it_is_written(tmp_path: Path) -> None:
+    """Codes and classes that are whole numbers in the tables are named as such, and nothing else is."""
+    document = canonical(write_instance(CODED, tmp_path / "contracts").contract, Answer)
+    columns = document["features"] | document["labels"]
+    written = {name: column["written"] for name, column in columns.items() if "written" in column}
+    assert written == {"code": "integer", "other": "integer", "stars": "integer"}

@@ -47,6 +47,7 @@ BREAKING: dict[str, tuple[Edit, tuple[str, ...]]] = {
     "a new required field": (new_column(nullable=False), (PRODUCERS,)),
     "a field that may now be missing": (put("features", "hours", "nullable", value=True), (CONSUMERS,)),
     "another unit": (put("features", "power", "unit", value="kUSD/year"), (PRODUCERS, CONSUMERS)),
+    "codes that are no longer text": (put("features", "grade", "written", value="integer"), (PRODUCERS, CONSUMERS)),
     "another type": (put("features", "hours", "kind", value="number"), (PRODUCERS, CONSUMERS)),
     "personal data in a feature": (put("features", "operator", "role", value="feature"), (PRODUCERS, CONSUMERS)),
     "another pattern": (put("features", "maker", "pattern", value="[A-Z]+"), (PRODUCERS,)),
@@ -205,6 +206,10 @@ def test_the_report_on_nothing_is_the_verdict() -> None:
         (
             put("features", "grade", "categories", value=["High", "New"]),
             Change("features.grade.categories", "removed Fair, Low", Step.MAJOR, (PRODUCERS,)),
+        ),
+        (
+            put("features", "grade", "written", value="integer"),
+            Change("features.grade.written", "changed from 'text' to 'integer'", Step.MAJOR, (PRODUCERS, CONSUMERS)),
         ),
         (put("max_quarantine_share", value=None), Change("max_quarantine_share", "{was} dropped", Step.MINOR)),
         (

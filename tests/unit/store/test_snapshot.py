@@ -1,6 +1,8 @@
+import tracemalloc
 from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,17 +10,20 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, insert, text
 from support.examples import at_most
 from support.frames import snapshot_frame
-from support.instance import CONTRACT
+from support.instance import CONTRACT, INSTANCE
 from support.raw import feature_row, label_row, write_tables
+from support.small_contracts import BARE, write_instance
 from support.snapshots import read_snapshot
 from support.stores import TABLES, count, everything, load, rows_of
 
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import names
 from ctcd.contract.validation import examine
+from ctcd.derived import lock
 from ctcd.errors import NotFound
 from ctcd.store import snapshot
-from ctcd.store.engine import transaction
+from ctcd.store.engine import connect, transaction
+from ctcd.store.migrations import upgrade
 from ctcd.store.snapshot import (
     compact,
     joined,
@@ -30,6 +35,7 @@ from ctcd.store.snapshot import (
     snapshot_statements,
     take_snapshot,
 )
+from ctcd.store.tables import build_tables
 
 BASE = date(2025, 8, 31)
 Keyed = tuple[int, int, date]
@@ -121,6 +127,28 @@ def test_the_statements_count_the_rows_of_the_day_alone(store: Engine) -> None:
         assert connection.scalar(statements.count, empty) == 0
 
 
+def test_the_statements_are_the_locked_ones() -> None:
+    """Airflow takes the snapshot with the locked file, and the command with the same statements."""
+    locked = (INSTANCE.lock / lock.SNAPSHOT).read_text(encoding="utf-8")
+    assert lock.derive(INSTANCE, {}, {})[lock.SNAPSHOT] == locked
+
+
+def test_without_event_dates_a_snapshot_has_all_rows_ingested_by_its_day(tmp_path: Path) -> None:
+    """A row of that day is in it, one of an earlier year too, and one of the next day is not."""
+    instance, url = write_instance(BARE, tmp_path / "contracts"), f"sqlite:///{tmp_path / 'store.db'}"
+    upgrade(url, instance.migrations)
+    store, contract = connect(url), instance.contract
+    days = {1: date(2020, 1, 1), 2: BASE, 3: BASE + timedelta(days=1)}
+    rows = [{"row_number": number, "ingested_on": day} for number, day in days.items()]
+    tables = build_tables(contract)
+    with transaction(store) as connection:
+        connection.execute(insert(tables.features).values(width=1.0, height=1.0), rows)
+        connection.execute(insert(tables.labels).values(good="true"), rows)
+    take_snapshot(store, contract, BASE, months=1, keep_days=7)
+    assert read_snapshot(store, contract, BASE)["row_number"].tolist() == [1, 2]
+    store.dispose()
+
+
 def test_a_snapshot_replaces_itself(store: Engine) -> None:
     """Taken again, a day has the rows of today's tables and no others."""
     fill(store, {(1, 1, BASE): 30, (2, 2, BASE): 40}, {(1, 1, BASE): "sound", (2, 2, BASE): "failing"})
@@ -140,6 +168,8 @@ def test_seven_days_are_kept(store: Engine) -> None:
     kept = [row["taken_on"] for row in rows_of(store, TABLES.snapshot)]
     assert kept == [BASE - timedelta(days=6), BASE, BASE + timedelta(days=1)]
     assert latest_snapshot(store, CONTRACT) == BASE + timedelta(days=1)
+    assert latest_snapshot(store, CONTRACT, until=BASE) == BASE
+    assert latest_snapshot(store, CONTRACT, until=BASE - timedelta(days=1)) == BASE - timedelta(days=6)
 
 
 def test_an_empty_snapshot_is_refused_and_changes_nothing(store: Engine) -> None:
@@ -230,8 +260,11 @@ def test_a_large_snapshot_comes_in_parts(store: Engine, monkeypatch: pytest.Monk
 
 def test_a_missing_snapshot_is_named(store: Engine) -> None:
     """A day without a snapshot ends in an error that names the newest one, or how to take one."""
-    with pytest.raises(NotFound, match=r"no snapshot of 2025-08-31 \(run: ctcd snapshot --base-dt 2025-08-31\)"):
+    with pytest.raises(NotFound) as caught:
         read_snapshot(store, CONTRACT, BASE)
+    assert str(caught.value) == (
+        "machine_readings_labelled: there is no snapshot of 2025-08-31 (run: ctcd snapshot --base-dt 2025-08-31)"
+    )
     fill(store, {(1, 1, BASE): 30}, {(1, 1, BASE): "sound"})
     take_snapshot(store, CONTRACT, BASE, months=1, keep_days=7)
     with pytest.raises(NotFound, match="the newest is that of 2025-08-31"):
@@ -281,5 +314,21 @@ def test_a_frame_does_not_depend_on_the_chunks_it_was_read_in(rows: int) -> None
     frame = pd.DataFrame({"key": ["b", "c", "a", "c", None], "number": [1.0, 2.0, None, 4.0, 5.0]}).astype(
         {"key": "str"}
     )
-    parts = [compact(frame.iloc[start : start + rows]) for start in range(0, len(frame), rows)]
+    chunks = [frame.iloc[start : start + rows].reset_index(drop=True) for start in range(0, len(frame), rows)]
+    parts = [compact(chunk) for chunk in chunks]
     pd.testing.assert_frame_equal(joined(parts), compact(frame))
+
+
+def test_frames_are_joined_without_a_second_copy() -> None:
+    """Joining takes the memory of a few columns more, not that of all of them."""
+    tracemalloc.start()
+    try:
+        frames = [pd.DataFrame({f"x{n}": np.ones(10_000) for n in range(20)}, copy=False) for _ in range(2)]
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        whole = joined(frames)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert whole.shape == (20_000, 20)
+    assert peak < 1.2 * before
