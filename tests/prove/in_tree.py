@@ -431,6 +431,26 @@ STORE = [
         f"{SNAPSHOT}::test_a_frame_does_not_depend_on_the_chunks_it_was_read_in",
     ),
     _code(
+        "rows of a snapshot numbered anew in each chunk it was read in", "store/snapshot.py",
+        "pd.concat(parts, ignore_index=True)", "pd.concat(parts)",
+        f"{SNAPSHOT}::test_a_frame_does_not_depend_on_the_chunks_it_was_read_in",
+    ),
+    _code(
+        "rows without a date that a snapshot of their day leaves out", "store/snapshot.py",
+        "features.c[day] <= _date(_DAY) if", "features.c[day] < _date(_DAY) if",
+        f"{SNAPSHOT}::test_without_event_dates_a_snapshot_has_all_rows_ingested_by_its_day",
+    ),
+    _code(
+        "class that the contract does not have, of a label that is no text", "contract/schemas.py",
+        "pa.Check.isin(contract.classes)", "None",
+        "unit/contract/test_schemas.py::test_a_label_is_the_text_of_a_class_however_it_is_written",
+    ),
+    _code(
+        "codes that are no longer text and compare as unchanged", "derived/diff.py",
+        '("written",) if old["kind"] == new["kind"] else ()', "()",
+        "unit/contract/test_diff.py::test_a_breaking_change_requires_a_major_step_and_names_whom_it_breaks",
+    ),
+    _code(
         "two keys in one contract", "contract/rules.py",
         "        if len(several) > 1:\n", "        if len(several) > 2:\n", RULES,
     ),
