@@ -435,8 +435,9 @@ def test_what_is_no_file_is_named_and_another_outbox_is_used(
     outbox = Outbox.claim(tmp_path, max_records=10)
     assert outbox.path.name == "2.outbox"
     [line] = caplog.messages
-    assert line.endswith(
-        f"{tmp_path / name.strip()}: {name.strip()} is a folder, a device or a broken link, and not a file (move it away)"
+    assert line == (
+        f"an outbox cannot be used now, another one is: {tmp_path / name.strip()}: {name.strip()} is a folder, a device"
+        " or a broken link, and not a file (move it away)"
     )
     with pytest.raises(Obstructed):
         Outbox.attach(tmp_path / "1.outbox")
