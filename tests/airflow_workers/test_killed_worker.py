@@ -108,7 +108,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(worker: Settings, tmp_path: P
         environment = next(each.environ() for each in kept.children() if "--celery-hostname" in each.cmdline())
         assert [is_healthy(name, environment) for name in ("worker-1", "worker-2")] == [True, False]
 
-        (run,) = eventually(lambda: airflow.finished(DAG, "manual"))
+        (run,) = eventually(lambda: airflow.finished(DAG, "manual"), airflow)
         assert run["state"] == "success", airflow.tasks(run)
         path = f"/api/v2/dags/{DAG}/dagRuns/{run['dag_run_id']}/taskInstances?task_id=trial"
         tries = {one["map_index"]: one["try_number"] for one in airflow("GET", path)["task_instances"]}
@@ -122,7 +122,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(worker: Settings, tmp_path: P
         eventually(lambda: {(index, 1) for index in stopped} <= started(worker, "worker-1") or None)
         once(worker)
         # What acts on the machine is done by the one worker that takes its queue, and kept in its home.
-        (deployment,) = eventually(lambda: airflow.finished(DEPLOYMENT, "asset_triggered"))
+        (deployment,) = eventually(lambda: airflow.finished(DEPLOYMENT, "asset_triggered"), airflow)
         assert deployment["state"] == "success", airflow.tasks(deployment)
         deployed = homes(worker)["worker-1"] / worker.deployment.name
         served = psutil.Process(json.loads(deployed.read_text())["pid"])

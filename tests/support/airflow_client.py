@@ -109,13 +109,18 @@ class Airflow:
         """Return the state of each task of a run."""
         return {name: one["state"] for name, one in self.instances(run).items()}
 
+    def states(self) -> dict[str, Any]:
+        """Return the state of each run, and of its tasks."""
+        runs = self("GET", "/api/v2/dags/~/dagRuns")["dag_runs"]
+        return {f"{run['dag_id']} {run['dag_run_id']}": (run["state"], self.tasks(run)) for run in runs}
 
-def eventually(look: Callable[[], T | None]) -> T:
-    """Look until there is something."""
+
+def eventually(look: Callable[[], T | None], airflow: Airflow | None = None) -> T:
+    """Look until there is something; if there is not, the failure shows the runs of this Airflow."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         found = look()
         if found is not None:
             return found
         time.sleep(1)
-    raise AssertionError(f"not within {SECONDS} s")
+    raise AssertionError(f"not within {SECONDS} s: {airflow.states() if airflow else ''}")

@@ -126,11 +126,11 @@ def train_and_deploy(airflow: Airflow, worker: Settings) -> dict[str, Any]:
     """Train through the REST API, without a logical date; the champion that comes of it is deployed."""
     airflow("POST", "/api/v2/variables", {"key": "model_version", "value": "v1"})
     airflow("POST", f"/api/v2/dags/{TRAINING}/dagRuns", {"logical_date": None, "conf": {}})
-    (training,) = eventually(lambda: airflow.finished(TRAINING, "manual"))
+    (training,) = eventually(lambda: airflow.finished(TRAINING, "manual"), airflow)
     assert (training["state"], training["logical_date"]) == ("success", None), airflow.tasks(training)
     champion = connections.open_registry(worker).champion()
     assert champion.tags[GATE] == PASSED
-    (deployment,) = eventually(lambda: airflow.finished(DEPLOYMENT, "asset_triggered"))
+    (deployment,) = eventually(lambda: airflow.finished(DEPLOYMENT, "asset_triggered"), airflow)
     assert (deployment["state"], airflow.tasks(deployment)["smoke"]) == ("success", "success"), airflow.tasks(
         deployment
     )
@@ -164,9 +164,9 @@ def backfill(airflow: Airflow, worker: Settings) -> list[dict[str, Any]]:
     def validated(run: dict[str, Any]) -> bool | None:
         return airflow.tasks(run).get("validate") == "success" or None
 
-    runs = eventually(created)
+    runs = eventually(created, airflow)
     for run in runs:
-        eventually(partial(validated, run))
+        eventually(partial(validated, run), airflow)
         airflow.change(f"/api/v2/dags/{TRAINING}/dagRuns/{run['dag_run_id']}", {"state": "failed"})
     engine = connect(worker.store_url)
     taken = {row["day"]: row["rows"] for row in snapshots(engine)}
@@ -201,7 +201,7 @@ def expected_rows(engine: Engine, worker: Settings, day: date) -> int:
 
 def report(airflow: Airflow, worker: Settings, scheduled: datetime, predicted: date) -> dict[str, Any]:
     """Wait for the scheduled run: it has the day of its schedule, and its report the day that has a prediction."""
-    (run,) = eventually(lambda: airflow.finished(REPORT, "scheduled"))
+    (run,) = eventually(lambda: airflow.finished(REPORT, "scheduled"), airflow)
     assert run["state"] == "success", airflow.tasks(run)
     assert datetime.fromisoformat(run["logical_date"]) == scheduled
     arguments = airflow.instances(run)["daily"]["rendered_fields"]["arguments"]

@@ -357,6 +357,17 @@ def test_ties_follow_the_policy(hit: float) -> None:
     assert decide(a, b, REPLACE).promote
 
 
+def test_an_interval_that_ends_at_the_margin_is_accepted() -> None:
+    """Without a margin, equal answers differ by exactly nothing; the reason says that it is a tie."""
+    decision = decide(evaluation(), evaluation(run="b"), policy(tie="replace", margin=0.0))
+    assert decision.promote
+    found = {rule.name: rule for rule in decision.rules}
+    lower = found["macro f1, 95% interval, lower end"]
+    assert (lower.value, lower.limit, lower.passed) == (0.0, 0.0, True)
+    compared = found["macro f1 compared with the champion"].explanation
+    assert compared == "an exact tie, on which the policy says: replace the champion"
+
+
 def test_champion_itself_is_neither_promoted_nor_refused() -> None:
     """A model is never compared with itself."""
     made = evaluation()

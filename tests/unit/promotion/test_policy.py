@@ -135,6 +135,27 @@ def test_rule_can_be_switched_off_with_a_reason(path: str, tmp_path: Path) -> No
     assert policy.reason == "the first model of a new contract"
 
 
+def test_what_may_be_switched_off_is_listed() -> None:
+    """Each of these has a value that can be a reason instead; nothing else can be switched off."""
+    assert list(switches(Policy)) == [
+        "floors.accuracy",
+        "floors.macro_f1",
+        "floors.recall.CLASS",
+        "comparison",
+        "slices",
+        "slices.accuracy",
+        "slices.max_drop",
+        "calibration.max_ece",
+        "speed.max_row_p95_ms",
+        "speed.max_batch_row_ms",
+        "artifact.max_mb",
+        "contract.version_must_match",
+        "freshness.max_age_days",
+        "binary.roc_auc",
+        "binary.average_precision",
+    ]
+
+
 def test_class_without_a_floor_or_of_another_contract_is_named(tmp_path: Path) -> None:
     """Recall floors are those of the contract's classes, no more and no fewer."""
     floors = SHIPPED["floors"]["recall"]
@@ -181,6 +202,13 @@ def test_the_rules_of_two_classes_are_complete_and_have_an_effect(name: str, val
     given = {key: each for key, each in (BINARY | {name: value}).items() if each is not None}
     with pytest.raises(UsageError, match=rf"binary\.{name}: "):
         load(SHIPPED | {"binary": given}, tmp_path)
+
+
+def test_bands_that_do_not_ascend_are_named(tmp_path: Path) -> None:
+    """The place is the one in the file, without what tells a number from a list."""
+    with pytest.raises(UsageError) as refused:
+        load(changed("slices.by.hours", [3.0, 1.0]), tmp_path)
+    assert "slices.by.hours: band edges must be in ascending order" in str(refused.value)
 
 
 def test_slices_that_cannot_be_cut_are_named(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -161,8 +162,13 @@ def test_a_rare_class_is_refused() -> None:
     rows = table(500)
     rows.loc[(rows[LABEL] == CONTRACT.classes[2]) & (rows[GROUP] != 17), LABEL] = CONTRACT.classes[0]
     rows.loc[rows[GROUP] == 17, LABEL] = CONTRACT.classes[2]
-    with pytest.raises(DataRefused, match=CONTRACT.classes[2]):
+    with pytest.raises(DataRefused) as refused:
         split_by_group(rows, CONTRACT, seed=1)
+    assert re.fullmatch(
+        rf"split by {GROUP}: too little data: no row of {CONTRACT.classes[2]} for \w+ \(\d+ rows\)"
+        r" \(add rows of that class, from more groups or a longer window, or merge it with another class\)",
+        str(refused.value),
+    )
 
 
 @pytest.mark.parametrize("value", ["Excellent", None])
