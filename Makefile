@@ -271,9 +271,6 @@ load: .venv/.dev ## load-test the service: make load SHAPE=reference|spike|soak|
 .PHONY: bench
 bench: .venv/.dev $(if $(filter spark,$(PART)),.venv/.spark) ## run the benchmarks, or one PART (some with ROWS); results go to benchmarks/results
 	@$(if $(filter spark,$(PART)),scripts/ensure-java.sh)
-	@scripts/ensure-mariadb.sh
-	@scripts/ensure-redis.sh
-	@scripts/ensure-wrk.sh
 	@PYTHONPATH=tests$(if $(filter spark,$(PART)),:build/spark) $(BIN)/python -m benchmarks $(PART) $(if $(DATA),--data "$$DATA") $(addprefix --rows ,$(ROWS))
 
 # --- images ----------------------------------------------------------------------------------------------------------

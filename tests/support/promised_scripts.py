@@ -20,7 +20,6 @@ _INSTALLED = {
     "postgres": ["PostgreSQL postgresql"],
     "prometheus": ["promtool prometheus", "amtool prometheus-alertmanager"],
     "redis": ["Redis redis-server"],
-    "wrk": ["wrk wrk"],
 }
 """By script: what is installed where that is missing, and from which package of Debian."""
 _QUIET = "DEBIAN_FRONTEND=noninteractive apt-get"
@@ -56,7 +55,6 @@ SCRIPTS: dict[str, Situation] = {
     },
     "java is there": Situation(command="scripts/ensure-java.sh", there=("java",), calls=("java -version",)),
     "prometheus is there": Situation(command="scripts/ensure-prometheus.sh", there=("amtool", "promtool")),
-    "wrk is there": Situation(command="scripts/ensure-wrk.sh", there=("wrk",)),
     "git is there": Situation(command="scripts/ensure-git.sh", there=("git",)),
     "git is missing": Situation(
         command="scripts/ensure-git.sh",

@@ -263,9 +263,6 @@ TARGETS |= {
     "MINUTES=5 mutation": ["PYTHONPATH=tests python -m prove.mutation --minutes 5"],
     "DATA=folder PART=spark ROWS=9 bench": [
         "ensure-java.sh",
-        "ensure-mariadb.sh",
-        "ensure-redis.sh",
-        "ensure-wrk.sh",
         "PYTHONPATH=tests:build/spark python -m benchmarks spark --data folder --rows 9",
     ],
     "PORT=1 WORKERS=2 airflow": [
