@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -127,6 +128,15 @@ SIZED: dict[str, Callable[[Path | None, Sequence[int]], list[Any]]] = {
     "spark": spark.run,
 }
 """Parts whose numbers of rows can be chosen."""
+MARIADB = {
+    *("airflow", "alone", "audit", "capacity", "disk", "faults", "ingest", "patterns", "serving", "variants", "volume")
+}
+NEEDED = {
+    "wrk": ({"alone", "capacity", "patterns", "serving", "variants"}, "sudo apt-get install wrk"),
+    "mariadbd": (MARIADB, "scripts/ensure-mariadb.sh"),
+    "redis-server": ({"cache"}, "scripts/ensure-redis.sh"),
+}
+"""The programs that parts start: in which parts, and what installs it."""
 
 
 def main(
@@ -139,9 +149,15 @@ def main(
     ] = None,
 ) -> None:
     """Run benchmarks; each result is a ratio against a baseline of the same run."""
-    for part in parts or [name for name in PARTS if name != "spark"]:  # which needs packages of its own
+    chosen = parts or [name for name in PARTS if name != "spark"]  # which needs packages of its own
+    for part in chosen:
         if part not in PARTS:
             raise typer.BadParameter(f"{part!r} is none of {', '.join(PARTS)}")
+    for program, (users, install) in NEEDED.items():
+        # Debian puts servers where only root's PATH leads.
+        if users.intersection(chosen) and not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
+            raise typer.BadParameter(f"{program} is missing: {install}")
+    for part in chosen:
         results = SIZED[part](data, sorted(rows)) if rows and part in SIZED else PARTS[part](data)
         RESULTS.mkdir(exist_ok=True)
         document = {

@@ -78,7 +78,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "payload": 17, "rules": 7, "schemas": 7, "traffic": 13, "validation": 18,
     },
     "tests/unit/dags": {
-        "container": 8, "dag_settings": 2, "dates": 5, "executors": 6, "notices": 2, "pod": 6, "stack": 2,
+        "container": 8, "dag_settings": 2, "dates": 5, "executors": 6, "notices": 2, "pod": 6, "stack": 3,
         "stage": 13,
     },
     "tests/unit/deployment": {
@@ -125,14 +125,14 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "snapshot": 20, "sources": 14, "tables": 9, "upsert": 1, "warehouse": 13,
     },
     "tests/unit": {
-        "architecture": 15, "compose": 20, "documents": 15, "errors": 6, "files": 10, "healthcheck": 3, "loopback": 7,
-        "promises": 33, "secrets": 2, "settings": 26, "synthetic": 16, "workflows": 8,
+        "architecture": 15, "benchmarks": 3, "compose": 20, "documents": 15, "errors": 6, "files": 10, "healthcheck": 3,
+        "loopback": 7, "promises": 33, "secrets": 2, "settings": 26, "synthetic": 16, "workflows": 8,
     },
     "tests/unit/traffic": {
         "judging": 16, "observed": 8, "sequential": 8,
     },
     "tests/unit/training": {
-        "fingerprint": 6, "grid": 9, "preprocess": 4, "search": 3, "split": 13, "trial": 14,
+        "fingerprint": 6, "grid": 9, "preprocess": 4, "search": 3, "split": 14, "trial": 14,
     },
     "tests/warehouse": {
         "bigquery": 8, "s3": 3,

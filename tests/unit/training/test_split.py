@@ -13,8 +13,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.instance import CONTRACT
 
+from ctcd.contract.spec import names
 from ctcd.errors import DataRefused
-from ctcd.training.split import Split, split_by_group
+from ctcd.training.split import Split, columns, kept, split_by_group
 
 KEY, GROUP, LABEL = CONTRACT.key.name, CONTRACT.group.name, CONTRACT.label.name
 
@@ -178,6 +179,14 @@ def test_an_unknown_label_is_refused(value: str | None) -> None:
     rows.loc[:1, LABEL] = value
     with pytest.raises(DataRefused, match=f"^{LABEL}: rows with a label other than .*: 2 "):
         split_by_group(rows, CONTRACT, seed=1)
+
+
+def test_a_training_keeps_the_columns_that_it_reads_and_dates() -> None:
+    """Other columns, such as personal ones, are dropped; a frame need not have the dates."""
+    read, (date, *_) = columns(CONTRACT), names(CONTRACT.dated)
+    rows = pd.DataFrame({name: [1] for name in (date, "name_of_a_person", *reversed(read))})
+    assert list(kept(rows, CONTRACT)) == [*read, date]
+    assert list(kept(rows.drop(columns=date), CONTRACT)) == read
 
 
 @pytest.mark.parametrize(("validation", "holdout"), [(0.0, 0.2), (0.2, 0.0), (0.5, 0.5)])
