@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -79,7 +80,8 @@ class Stack:
 
         A worker may end: Airflow gives its tasks to the others. The last one may not.
         """
-        spared = self.workers if any(self.processes[name].poll() is None for name in self.workers) else ()
+        workers = {name: self.processes[name] for name in self.workers if name in self.processes}
+        spared = workers if any(worker.poll() is None for worker in workers.values()) else ()
         for name, process in self.processes.items():
             if name not in spared and process.poll() is not None:
                 last = (
@@ -144,10 +146,21 @@ def running(
         pools = POOLS | {TRAINING_POOL: (WORKER_SLOTS * len(celery.workers), POOLS[TRAINING_POOL][1])}
     _prepare(full, logs, pools)
     processes: dict[str, subprocess.Popen[bytes]] = {}
+    stack = Stack(
+        url=f"http://{HOST}:{port}",
+        user=USER,
+        password=own["password"],
+        logs=logs,
+        processes=processes,
+        workers=tuple(celery.workers) if celery else (),
+    )
     try:
         for name, options in COMPONENTS.items():
             where = ("--port", str(port)) if name == "api-server" else ()
             processes[name] = _start(name, [airflow, name, *options, *where], full, home, logs)
+            if name == "api-server":
+                # Before anything starts a task: one that cannot report to it fails, and is retried after minutes.
+                _wait(stack, takes_reports, progress)
         for number, (name, differs) in enumerate(celery.workers.items() if celery else ()):
             folder = home / name
             folder.mkdir(exist_ok=True)
@@ -157,15 +170,7 @@ def running(
             processes[name] = _start(
                 name, [*command, "--concurrency", str(WORKER_SLOTS)], own_environment, folder, logs
             )
-        stack = Stack(
-            url=f"http://{HOST}:{port}",
-            user=USER,
-            password=own["password"],
-            logs=logs,
-            processes=processes,
-            workers=tuple(celery.workers) if celery else (),
-        )
-        _wait(stack, progress)
+        _wait(stack, is_healthy, progress)
         yield stack
     finally:
         _end(processes)
@@ -242,26 +247,36 @@ def _prepare(environment: Mapping[str, str], logs: Path, pools: Mapping[str, tup
         raise Unreachable("its database cannot be created", where="Airflow", hint=f"see {logs / 'prepare.log'}")
 
 
-def _wait(stack: Stack, progress: Progress) -> None:
+def _wait(stack: Stack, ready: Callable[[str], bool], progress: Progress) -> None:
     began = time.monotonic()
     while (waited := time.monotonic() - began) < START_SECONDS:
         if failure := stack.failure():
             raise Unreachable(failure, where="Airflow")
-        if is_healthy(stack.url):
+        if ready(stack.url):
             return
         progress("start Airflow", int(waited / _POLL_SECONDS), None)
         time.sleep(_POLL_SECONDS)
     raise Unreachable(f"not ready after {START_SECONDS:g} s", where="Airflow", hint=f"see {stack.logs}")
 
 
+def takes_reports(url: str) -> bool:
+    """Return whether tasks can report to the API server at a URL: the first request makes it set that part up."""
+    return _document(f"{url}/execution/health").get("status") == "healthy"
+
+
 def is_healthy(url: str) -> bool:
     """Return whether all parts of the Airflow at a URL work."""
-    try:
-        with opener(url).open(f"{url}/api/v2/monitor/health", timeout=5) as response:
-            health = json.loads(response.read())
-    except (OSError, HTTPException, ValueError):
-        return False
+    health = _document(f"{url}/api/v2/monitor/health")
     return all((health.get(part) or {}).get("status") == "healthy" for part in _HEALTHY)
+
+
+def _document(url: str) -> dict[str, Any]:
+    try:
+        with opener(url).open(url, timeout=5) as response:
+            document: dict[str, Any] = json.loads(response.read())
+    except (OSError, HTTPException, ValueError):
+        return {}
+    return document
 
 
 def _end(processes: Mapping[str, "subprocess.Popen[bytes]"]) -> None:

@@ -1,10 +1,66 @@
-"""What is said of the local Airflow when one of its processes ends."""
+"""The local Airflow: the order in which its processes start, and what is said when one of them ends."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from support.airflow_stack import LAST_LINES, Stack
+import pytest
+from support.airflow_stack import LAST_LINES, Stack, running
+from support.network import free_port
+
+AIRFLOW = """#!{python}
+import json, signal, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+def note(line):
+    with open({notes!r}, "a") as notes:
+        print(line, file=notes)
+
+class Api(BaseHTTPRequestHandler):
+    asked = 0
+
+    def do_GET(self):
+        status = "healthy"
+        if self.path == "/execution/health":
+            Api.asked += 1
+            if Api.asked < 4:
+                status = "starting"
+            note(status)
+        elif not {{"dag-processor", "scheduler"}} <= set(open({notes!r}).read().split()):
+            status = "starting"
+        self.send_response(200)
+        self.end_headers()
+        parts = ("metadatabase", "scheduler", "dag_processor")
+        self.wfile.write(json.dumps({{"status": status, **dict.fromkeys(parts, {{"status": status}})}}).encode())
+
+    def log_message(self, *arguments):
+        pass
+
+if sys.argv[1] == "api-server":
+    HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Api).serve_forever()
+note(sys.argv[1])
+signal.pause()
+"""
+"""Stands in for the program `airflow`, which takes half a minute to start: it notes what is asked of it, and when."""
+
+
+def test_nothing_that_runs_tasks_starts_before_the_api_server_takes_their_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that cannot report to the API server would fail and be retried after minutes."""
+    notes = tmp_path / "notes"
+    for name, content in {
+        "airflow": AIRFLOW.format(python=sys.executable, notes=str(notes)),
+        "python": "#!/bin/sh\n",
+    }.items():
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with running(tmp_path / "home", tmp_path, port=free_port(), database="", environment={}) as stack:
+        assert stack.failure() == ""
+    *before, first, second = notes.read_text().split()
+    assert before == ["starting", "starting", "starting", "healthy"]
+    assert {first, second} == {"scheduler", "dag-processor"}
 
 
 def test_a_process_that_ended_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
