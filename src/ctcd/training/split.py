@@ -61,12 +61,12 @@ def split_by_group(
         raise ValueError(f"shares of {validation} and {holdout} leave a part without groups")
     keys = names(contract.row_keys)
     # Each row is copied once: from its place into its part.
-    places = frame[keys].reset_index(drop=True).sort_values(keys, kind="stable").index.to_numpy()
+    places = frame[keys].reset_index(drop=True).sort_values(keys).index.to_numpy()
     rows = frame[[contract.group.name, contract.label.name]].iloc[places]
     groups, position = np.unique(rows[contract.group.name].to_numpy(), return_inverse=True)
     strata = _most_frequent_class(rows, position, len(groups), contract)
     part = np.zeros(len(groups), dtype=np.int8)
-    order = np.argsort(np.array([_hash(seed, group) for group in groups.tolist()], dtype=np.uint64), kind="stable")
+    order = np.argsort(np.array([_hash(seed, group) for group in groups.tolist()], dtype=np.uint64))
     for stratum in range(len(contract.classes)):
         members = order[strata[order] == stratum]
         first, second = round(holdout * len(members)), round((holdout + validation) * len(members))

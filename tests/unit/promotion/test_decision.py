@@ -487,6 +487,21 @@ def test_slice_with_too_few_rows_is_left_out() -> None:
         assert names == ([_slice_rule(name) for name in COLUMNS] if rows == SLICES.min_rows else [])
 
 
+def test_slice_without_rows_changes_nothing() -> None:
+    """A slice that no row of the holdout is in is left out, and the decision on the others is as without it."""
+    candidate, champion = evaluation(hit=0.9), evaluation(hit=0.7, run="b")
+    empty = tuple(replace(each, names=(*each.names, "nobody")) for each in candidate.slices)
+    assert decide(replace(candidate, slices=empty), champion, KEEP) == decide(candidate, champion, KEEP)
+
+
+@pytest.mark.parametrize(("rows", "refused"), [(0, True), (1, False)])
+def test_a_single_row_counts_as_a_scored_holdout_and_none_does_not(rows: int, refused: bool) -> None:
+    """Scores of no row at all are no evidence."""
+    made = evaluation()
+    few = replace(made, truth=made.truth[:rows], predicted=made.predicted[:rows], slices=())
+    assert ("rows scored" in failed(few)) == refused
+
+
 def test_column_that_is_not_or_cannot_be_cut_is_refused() -> None:
     """A column of the policy without slices in the evaluation, or without a slice of enough rows, fails its rule."""
     made = evaluation(hit=0.9)
@@ -630,6 +645,7 @@ def test_every_rule_shows_what_was_found_and_what_was_demanded() -> None:
     assert 0 < lower < point
     assert margin == -0.02
     reported = {rule.name: rule.explanation for rule in decision.rules}
+    assert reported["rollback"] == "this version was never rolled back"
     assert reported["rows compared"].startswith("12 left out")
     assert "is above the champion's" in reported["macro f1 compared with the champion"]
     worst = reported[f"accuracy lost in the worst {COLUMNS[0]}, against the champion"]
