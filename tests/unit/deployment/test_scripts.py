@@ -272,17 +272,26 @@ def test_a_path_may_contain_blanks_quotes_and_dollars(tmp_path: Path, target: st
     assert (done.returncode, done.stdout) == (0, path), done.stderr
 
 
-@pytest.mark.parametrize("case", ["no repository", "hooksPath"])
-def test_an_environment_is_ready_where_hooks_cannot_be_installed(tmp_path: Path, case: str) -> None:
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ("no repository", "not a git repository"),
+        ("another owner", "detected dubious ownership"),
+        ("hooksPath", "core.hooksPath is elsewhere"),
+    ],
+)
+def test_an_environment_is_ready_where_hooks_cannot_be_installed(tmp_path: Path, case: str, reason: str) -> None:
     """The reason is printed, and it is no failure: a ZIP file has no repository, and some people have hooks elsewhere."""
     environment = {"PATH": os.environ["PATH"], "GIT_CEILING_DIRECTORIES": str(tmp_path.parent), "HOME": str(tmp_path)}
-    if case == "hooksPath":
+    if case != "no repository":
         subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)  # noqa: S607 - any git will do
+    if case == "another owner":
+        environment["GIT_TEST_ASSUME_DIFFERENT_OWNER"] = "1"
+    if case == "hooksPath":
         subprocess.run(["git", "config", "core.hooksPath", "elsewhere"], cwd=tmp_path, check=True)  # noqa: S607 - as above
     done = subprocess.run(  # noqa: S603 - the repository's own script
         [SCRIPTS / "install-hooks.sh"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    reason = "core.hooksPath is elsewhere" if case == "hooksPath" else "no git repository"
     assert (done.returncode, reason in done.stdout) == (0, True), done
 
 
