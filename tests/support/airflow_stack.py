@@ -144,7 +144,7 @@ def running(
     pools = POOLS
     if celery is not None:
         pools = POOLS | {TRAINING_POOL: (WORKER_SLOTS * len(celery.workers), POOLS[TRAINING_POOL][1])}
-    _prepare(full, logs, pools)
+    _run("database", [sys.executable, "-c", _PREPARE, json.dumps(pools)], full, logs)
     processes: dict[str, subprocess.Popen[bytes]] = {}
     stack = Stack(
         url=f"http://{HOST}:{port}",
@@ -159,6 +159,8 @@ def running(
             where = ("--port", str(port)) if name == "api-server" else ()
             processes[name] = _start(name, [airflow, name, *options, *where], full, home, logs)
             if name == "api-server":
+                # Meanwhile the DAGs are read, so that all can be triggered as soon as this is ready.
+                _run("DAGs", [airflow, "dags", "reserialize"], full, logs)
                 # Before anything starts a task: one that cannot report to it fails, and is retried after minutes.
                 _wait(stack, takes_reports, progress)
         for number, (name, differs) in enumerate(celery.workers.items() if celery else ()):
@@ -228,23 +230,17 @@ def _configuration(home: Path, dags: Path, port: int, database: str, own: Mappin
     }
 
 
-def _prepare(environment: Mapping[str, str], logs: Path, pools: Mapping[str, tuple[int, str]]) -> None:
-    """Create or migrate the metadata database, and create the pools.
+def _run(what: str, command: list[str], environment: Mapping[str, str], logs: Path) -> None:
+    """Run a command that prepares something, to its end.
 
     Raises:
-        Unreachable: that failed.
+        Unreachable: it failed.
     """
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", _PREPARE, json.dumps(pools)],
-        env=environment,
-        cwd=logs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    (logs / "prepare.log").write_bytes(done.stdout)
+    log = logs / f"{what}.log"
+    with log.open("wb") as output:
+        done = subprocess.run(command, env=environment, cwd=logs, stdout=output, stderr=output, check=False)  # noqa: S603 - our own commands
     if done.returncode:
-        raise Unreachable("its database cannot be created", where="Airflow", hint=f"see {logs / 'prepare.log'}")
+        raise Unreachable(f"its {what} cannot be prepared", where="Airflow", hint=f"see {log}")
 
 
 def _wait(stack: Stack, ready: Callable[[str], bool], progress: Progress) -> None:

@@ -78,7 +78,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "payload": 17, "rules": 7, "schemas": 7, "traffic": 13, "validation": 18,
     },
     "tests/unit/dags": {
-        "container": 8, "dag_settings": 2, "dates": 5, "executors": 6, "notices": 2, "pod": 6, "stack": 3,
+        "container": 8, "dag_settings": 2, "dates": 5, "executors": 6, "notices": 2, "pod": 6, "stack": 4,
         "stage": 13,
     },
     "tests/unit/deployment": {

@@ -8,6 +8,8 @@ import pytest
 from support.airflow_stack import LAST_LINES, Stack, running
 from support.network import free_port
 
+from ctcd.errors import Unreachable
+
 AIRFLOW = """#!{python}
 import json, signal, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -39,28 +41,50 @@ class Api(BaseHTTPRequestHandler):
 if sys.argv[1] == "api-server":
     HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Api).serve_forever()
 note(sys.argv[1])
-signal.pause()
+if sys.argv[1] != "dags":
+    signal.pause()
 """
 """Stands in for the program `airflow`, which takes half a minute to start: it notes what is asked of it, and when."""
+
+
+def program(path: Path, content: str) -> None:
+    path.write_text(content)
+    path.chmod(0o755)
 
 
 def test_nothing_that_runs_tasks_starts_before_the_api_server_takes_their_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task that cannot report to the API server would fail and be retried after minutes."""
+    """A task that cannot report to the API server would fail and be retried after minutes; DAGs are read before."""
     notes = tmp_path / "notes"
-    for name, content in {
-        "airflow": AIRFLOW.format(python=sys.executable, notes=str(notes)),
-        "python": "#!/bin/sh\n",
-    }.items():
-        (tmp_path / name).write_text(content)
-        (tmp_path / name).chmod(0o755)
+    program(tmp_path / "airflow", AIRFLOW.format(python=sys.executable, notes=str(notes)))
+    program(tmp_path / "python", "#!/bin/sh\n")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with running(tmp_path / "home", tmp_path, port=free_port(), database="", environment={}) as stack:
         assert stack.failure() == ""
     *before, first, second = notes.read_text().split()
-    assert before == ["starting", "starting", "starting", "healthy"]
+    assert before == ["dags", "starting", "starting", "starting", "healthy"]
     assert {first, second} == {"scheduler", "dag-processor"}
+
+
+@pytest.mark.parametrize("what", ["database", "DAGs"])
+def test_what_cannot_be_prepared_is_named_with_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Nothing else is started then, or left running."""
+    notes = tmp_path / "notes"
+    program(tmp_path / "python", f"#!/bin/sh\nexit {int(what == 'database')}\n")
+    program(tmp_path / "airflow", f"#!/bin/sh\necho $1 >>{notes}\n[ $1 = api-server ] && exec sleep 100\nexit 3\n")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with (
+        pytest.raises(Unreachable, match=f"its {what} cannot be prepared .*{what}.log"),
+        running(tmp_path / "home", tmp_path, port=free_port(), database="", environment={}),
+    ):
+        pass
+    assert (tmp_path / "home/logs/processes" / f"{what}.log").exists()
+    assert set(notes.read_text().split() if notes.exists() else []) == (
+        {"api-server", "dags"} if what == "DAGs" else set()
+    )
 
 
 def test_a_process_that_ended_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
