@@ -121,7 +121,7 @@ def run(_data: Path | None) -> list[CapacityResult]:
 def _measured(place: Path, url: str, engine: Engine, server: OwnServer, stack: ExitStack) -> CapacityResult:
     homes = [place / f"replica-{number}" for number in range(REPLICAS)]
     replicas = _start(place, homes, url, server, stack)
-    outboxes = [stack.enter_context(closing(Outbox.attach(_file(home)))) for home in homes]
+    outboxes = [stack.enter_context(closing(Outbox.attach(file_of(home)))) for home in homes]
     answers = _load(replicas, place, 1, 0)  # warm-up
     wait(lambda: all(each.refresh() == 0 for each in outboxes), 60)
     depth, connected = [0], [0]
@@ -145,7 +145,7 @@ def _measured(place: Path, url: str, engine: Engine, server: OwnServer, stack: E
         each.store = each.pid  # its processor time is not looked at any more, and its process is gone
     answers += _load(replicas, place, AWAY_SECONDS, pause)
     away = sum(each.refresh() for each in outboxes)
-    waiting = sum(_used(_file(home)) for home in homes) / away
+    waiting = sum(_used(file_of(home)) for home in homes) / away
     server.start()
     wait(lambda: all(each.refresh() == 0 for each in outboxes), 120)
     log = build_tables(CONTRACT).predictions
@@ -215,7 +215,8 @@ def _load(replicas: list[Service], place: Path, seconds: int, pause_ms: int) -> 
     return sum(each.requests for each in rounds)
 
 
-def _file(home: Path) -> Path:
+def file_of(home: Path) -> Path:
+    """Return the outbox of a service with one worker."""
     [file] = (home / "outbox").glob(f"*{SUFFIX}")
     return file
 

@@ -5,24 +5,27 @@ import math
 import os
 import statistics
 from collections import defaultdict
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 from support.instance import CONTRACT, INSTANCE
-from support.load import BODIES
+from support.load import BODIES, wait
 
+from benchmarks.capacity import file_of
 from benchmarks.faults import prepare
-from benchmarks.serving import TREES, Service, measure
+from benchmarks.serving import TREES, Round, Service, measure
 from benchmarks.stores import own_store
 from ctcd.cli.output import table
 from ctcd.contract.policy_file import read_policy
 from ctcd.contract.traffic import Mode, TrafficPolicy
 from ctcd.registry import traffic
 from ctcd.serving.launch import running
+from ctcd.serving.prediction_log.outbox import Outbox
 
-ROUNDS, SECONDS = 12, 2
+ROUNDS, SECONDS = 10, 4
 CONNECTIONS = 32
 KINDS: tuple[Mode | None, ...] = (None, Mode.SHADOW, Mode.CANARY, Mode.ROUTE)
 POLICY = """
@@ -72,17 +75,26 @@ def run(_data: Path | None) -> list[VariantsResult]:
         place, url = store.folder, store.url
         bodies = [json.loads(body)["data"] | {"machine": number} for number, body in enumerate(BODIES, 1)]
         (place / "bodies.jsonl").write_text("".join(json.dumps({"data": row}) + "\n" for row in bodies))
-        _lower_priority(store.server.process.pid)
         services = [_start(kind, place, url, store.server.process.pid, stack) for kind in KINDS]
-        for each in services:
-            measure(each, place, CONNECTIONS, 2)  # warm-up
+        _set_apart(services, store.server.process.pid, stack)
+        outboxes = [stack.enter_context(closing(Outbox.attach(file_of(place / each.name)))) for each in services]
         rounds = defaultdict(list)
+
+        def measured(number: int, pause: int = 0) -> Round:
+            _, before, *_ = services[number].cpu_seconds()
+            found = measure(services[number], place, CONNECTIONS, SECONDS, pause_ms=pause)
+            # What is left to ship, and for a shadow to score, would slow down the next service instead of this one.
+            wait(lambda: outboxes[number].refresh() == 0, 60)
+            _, after, *_ = services[number].cpu_seconds()
+            return replace(found, shipping_us=(after - before) / found.requests * 1e6)
 
         def load(pause: int) -> None:
             for _ in range(ROUNDS):
-                for each in services:
-                    rounds[each.name, pause].append(measure(each, place, CONNECTIONS, SECONDS, pause_ms=pause))
+                for number, each in enumerate(services):
+                    rounds[each.name, pause].append(measured(number, pause))
 
+        for number in range(len(services)):
+            measured(number)  # warm-up
         load(0)
         peak = statistics.median(each.rps for each in rounds["none", 0])
         load(math.ceil(CONNECTIONS * 1_000 / (peak / 2)))
@@ -123,13 +135,21 @@ def run(_data: Path | None) -> list[VariantsResult]:
     return results
 
 
-def _lower_priority(process: int) -> None:
-    """Let the store use only what the service leaves of the cores: elsewhere it is on another machine.
+def _set_apart(services: list[Service], store: int, stack: ExitStack) -> None:
+    """Give the workers a core that neither the clients nor the store use, which elsewhere are on other machines.
 
-    A shadow doubles what it writes, which would delay the answers here, and only here.
+    The store uses only what the clients leave of the others: a shadow doubles what it writes.
     """
-    for task in Path(f"/proc/{process}/task").iterdir():
-        os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
+    cores = os.sched_getaffinity(0)
+    own = {min(cores)}
+    stack.callback(os.sched_setaffinity, 0, cores)
+    workers = {process.pid for each in services for process in each.processes()}
+    family = {process.pid for each in services for process in psutil.Process(each.pid).children(recursive=True)}
+    for process in workers | family | {store, os.getpid()}:
+        for task in Path(f"/proc/{process}/task").iterdir():
+            os.sched_setaffinity(int(task.name), own if process in workers else cores - own or cores)
+            if process == store:
+                os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
 
 
 def _start(kind: Mode | None, place: Path, url: str, server: int, stack: ExitStack) -> Service:
