@@ -268,6 +268,20 @@ def test_a_message_is_acknowledged_only_when_its_answer_is_with_the_broker(
     assert len(logged_ids(settings.store_url)) == 2
 
 
+def test_a_message_is_acknowledged_only_together_with_its_deletion(channel: Channel, settings: Settings) -> None:
+    """While it cannot be deleted, it stays pending; one that is only acknowledged would stay in the stream for ever."""
+    channel.server.client.acl_setuser("default", enabled=True, commands=["-xdel"])
+    with consuming(settings):
+        channel.request(1, "stays")
+        wait(channel.answers)
+        time.sleep(LEASE)
+        assert channel.pending() == 1
+        channel.server.client.acl_setuser("default", enabled=True, commands=["+xdel"])
+        wait(lambda: not channel.server.client.xlen(NAMES.requests))
+        assert channel.pending() == 0
+    assert len(logged_ids(settings.store_url)) == 2
+
+
 def test_a_broker_that_is_away_for_a_while_loses_nothing(channel: Channel, settings: Settings) -> None:
     """What was not acknowledged is delivered again; what comes later is answered too."""
     with consuming(settings):

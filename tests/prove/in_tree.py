@@ -1086,6 +1086,11 @@ BROKERED = [
         f"{CONSUMED}a_message_is_acknowledged_only_when_its_answer_is_with_the_broker", area=Area.SERVICE,
     ),
     _code(
+        "message acknowledged without its deletion", "serving/broker.py",
+        "client.pipeline()", "client.pipeline(transaction=False)",
+        f"{CONSUMED}a_message_is_acknowledged_only_together_with_its_deletion", area=Area.SERVICE,
+    ),
+    _code(
         "message that is logged anew with each delivery", "serving/broker.py",
         'f"{given} {sha256', 'f"{given} {os.urandom(9)!r} {sha256',
         f"{CONSUMED}a_message_that_is_sent_twice_is_logged_once", area=Area.SERVICE,

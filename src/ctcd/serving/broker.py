@@ -146,8 +146,11 @@ def _redis(url: str, names: Names, lease_seconds: float) -> _Kind:
                 raise
 
     async def settle(message: Any) -> None:
-        await message.ack()
-        await message.delete()  # no other group reads this stream, and it would grow without limit
+        # At once, because nothing would delete what is only acknowledged. No other group reads this stream, which would
+        # grow without limit.
+        client: Any = await broker.connect()
+        ids = message.raw_message["message_ids"]
+        await client.pipeline().xack(names.requests, names.group, *ids).xdel(names.requests, *ids).execute()
 
     fresh = StreamSub(names.requests, max_records=WORKERS, **mine)
     left = StreamSub(names.requests, min_idle_time=round(lease_seconds * 1_000), **mine)
