@@ -833,6 +833,11 @@ DEFECTS = [
                 "test_traffic_that_does_not_fit_is_named",
             ),
             (
+                "check that stops at the first wrong profile",
+                '            with _noted(found, "training.toml"):\n                load', "            if True:\n                load",
+                "test_all_that_is_wrong_with_a_policy_is_listed",
+            ),
+            (
                 "limits of drift that cannot hold and are checked by their use only",
                 ".drift.require_contract(instance.contract)", ".drift",
                 "test_what_does_not_fit_is_named[sample in which no drift shows]",

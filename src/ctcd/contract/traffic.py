@@ -157,14 +157,16 @@ class TrafficPolicy(StrictModel):
         """Return the function that gives the alias of the version that answers a row; the first condition met decides.
 
         Raises:
-            UsageError: a condition does not fit the contract; names it.
+            UsageError: conditions do not fit the contract; names each.
         """
-        conditions = []
+        conditions, wrong = [], []
         for place, route in enumerate(self.route, 1):
             try:
                 conditions.append((condition(route.when, contract), route.alias))
             except UsageError as error:
-                raise UsageError(error.what, where=f"traffic.toml, route {place}, when") from error
+                wrong.append(f"route {place}, when: {error.what}")
+        if wrong:
+            raise UsageError("; ".join(wrong), where="traffic.toml")
         default = self.default or Variant.CHAMPION
         return lambda row: next((alias for meets, alias in conditions if meets(row)), default)
 

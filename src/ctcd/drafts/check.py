@@ -76,11 +76,13 @@ def problems(instance: Instance) -> tuple[Problem, ...]:
         load_policy(instance.promotion_policy).require_contract(instance.contract)
     with _noted(found, "training.toml"):
         for name in dict.fromkeys((*read_toml(instance.training_profiles), *PROFILES)):
-            load_profile(name, instance.training_profiles)
+            with _noted(found, "training.toml"):
+                load_profile(name, instance.training_profiles)
     with _noted(found, "service.toml"):
         levels = load_service_levels(instance.service_levels)
         for name in SHAPES:
-            levels.shape(name)
+            with _noted(found, "service.toml"):
+                levels.shape(name)
     with _noted(found, "monitoring.toml"):
         load_tolerances(instance.monitoring_policy).drift.require_contract(instance.contract)
     with _noted(found, "traffic.toml"):

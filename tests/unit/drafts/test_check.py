@@ -140,8 +140,24 @@ def test_traffic_that_does_not_fit_is_named(copy: Path) -> None:
     route = 'default = "champion"\n\n[[route]]\nwhen = "halts > 5"\nalias = "challenger"\n'
     (copy / "traffic.toml").write_text(route, encoding="utf-8")
     [(where, what)] = found(copy)
-    assert where == "traffic.toml, route 1, when"
-    assert what.startswith("'halts' is not a column of requests, these are: ")
+    assert where == "traffic.toml"
+    assert what.startswith("route 1, when: 'halts' is not a column of requests, these are: ")
+
+
+def test_all_that_is_wrong_with_a_policy_is_listed(copy: Path) -> None:
+    """Each profile, each load shape and each condition, not only the first of them."""
+    routes = [f'[[route]]\nwhen = "{name} > 5"\nalias = "challenger"\n' for name in ("halts", "hours", "stop")]
+    (copy / "traffic.toml").write_text("\n".join(['default = "champion"', *routes]), encoding="utf-8")
+    for file, old in (("training.toml", "[f"), ("service.toml", "[shapes.")):
+        text = (copy / file).read_text(encoding="utf-8")
+        (copy / file).write_text(text.replace(old, f"{old}our_"), encoding="utf-8")
+    *others, (_, conditions) = found(copy)
+    assert [what.partition(" is not one of ")[0] for _, what in others] == [
+        *("there is no profile 'fast'", "there is no profile 'full'", "'reference'", "'smoke'")
+    ]
+    assert conditions.startswith("route 1, when: 'halts' is not")
+    assert "; route 3, when: 'stop' is not" in conditions
+    assert "route 2" not in conditions
 
 
 @pytest.mark.slow
