@@ -158,6 +158,11 @@ DEFECTS = [
         "unit/serving/test_bento.py::test_an_instance_that_no_service_starts_with_is_not_built",
     ),
     _code(
+        "good Bento that goes before the new one is complete", "deployment/bento.py",
+        '{"BENTOML_HOME": str(home)}', "{}; shutil.rmtree(settings.bentoml_home / \"bentos\")",
+        "unit/serving/test_bento.py::test_a_build_that_fails_leaves_the_bento_that_is_there",
+    ),
+    _code(
         "consumer that waits for a thread of a challenger that hangs", "cli/__init__.py",
         "        os._exit(code)\n    sys.exit", "        pass\n    sys.exit",
         f"{SHIPPED}::test_a_thread_of_a_challenger_does_not_prevent_a_consumer_from_ending",

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -51,8 +52,8 @@ def build(
 ) -> BentoReport:
     """Build the Bento `<contract name>:v<version>` in `settings.bentoml_home`, with the instance in it.
 
-    A Bento with the same content is kept; one with other content, or left behind by a build that was killed, is
-    replaced. The git revision of the code becomes one of its labels.
+    A Bento with the same content is kept; one with other content is replaced once the new one is complete. The git
+    revision of the code becomes one of its labels.
 
     Raises:
         UsageError: `traffic.toml` is invalid, or BentoML refuses to build, with the last line of its output.
@@ -63,21 +64,21 @@ def build(
     target = settings.bentoml_home / "bentos" / name / label
     settings.bentoml_home.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="bento-", dir=settings.bentoml_home) as folder:
-        context = Path(folder)
+        context = Path(folder) / "context"
+        context.mkdir()
         _fill(context, info, scorer_folder, instance)
         digest = _digest(context)
         reused = _holds(target, digest)
         if not reused:
             labels = {"contract_version": contract.version, "model_version": info.version, "git_revision": revision}
             _describe(context, name, labels)
-            shutil.rmtree(target, ignore_errors=True)
-            try:
-                _run_bentoml(context, label, settings)
-            except UsageError:
-                # Another build of the version was faster, such as the child of a command that was killed.
-                reused = _holds(target, digest)
-                if not reused:
-                    raise
+            # In a home of its own, so that a build that fails or is killed leaves the Bento that is there.
+            home = Path(folder) / "home"
+            _run_bentoml(context, label, settings, home)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                target.rename(Path(folder) / "replaced")
+            (home / "bentos" / name / label).rename(target)
     return BentoReport(tag=f"{name}:{label}", path=str(target), digest=digest, reused=reused)
 
 
@@ -115,15 +116,16 @@ def _describe(context: Path, name: str, labels: dict[str, str]) -> None:
     (context / "bentofile.yaml").write_text(json.dumps(bentofile, indent=2) + "\n", encoding="utf-8")
 
 
-def _run_bentoml(context: Path, label: str, settings: Settings) -> None:
+def _run_bentoml(context: Path, label: str, settings: Settings, home: Path) -> None:
     # In a process of its own: BentoML keeps its home for the life of a process, and has to import the Bento's code.
+    environment = bentoml_environment(settings, context) | {"BENTOML_HOME": str(home)}
     command = [sys.executable, "-m", "bentoml", "build", str(context), "--version", label, "--output", "tag"]
     done = subprocess.run(  # noqa: S603 - our own command
-        command, cwd=context, env=bentoml_environment(settings, context), capture_output=True, text=True, check=False
+        command, cwd=context, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise UsageError(f"bentoml build failed: {lines[-1] if lines else 'no output'}", where=str(context))
+        raise UsageError(f"bentoml build failed: {lines[-1] if lines else 'no output'}", where=label)
 
 
 def requirements(*more: str) -> list[str]:

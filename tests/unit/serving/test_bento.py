@@ -72,25 +72,44 @@ def test_the_digest_is_that_of_the_content(model_folder: Path, tmp_path: Path) -
     assert bento._digest(tmp_path) == before
 
 
+def holding(target: Path, context: Path) -> None:
+    """Write a Bento with the content of a context, as BentoML does."""
+    shutil.copytree(context, target / "src", dirs_exist_ok=True)
+    (target / "bento.yaml").touch()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("same", [True, False])
 def test_a_build_that_another_one_overtook_is_done(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
 ) -> None:
-    """If BentoML refuses because the version was built in the meantime, its Bento is taken if it has the same content."""
+    """If the version was built in the meantime, with whatever content, that Bento is replaced."""
+    name, settings = INSTANCE.contract.name, Settings(home=tmp_path)
 
     # In place of BentoML: when a real second build ends is a matter of luck.
-    def overtaken(context: Path, label: str, settings: Settings) -> None:
-        built = settings.bentoml_home / "bentos" / INSTANCE.contract.name / label
-        shutil.copytree(context, built / "src")
-        (built / "bento.yaml").touch()
+    def overtaken(context: Path, label: str, _settings: Settings, home: Path) -> None:
+        for each in (home, settings.bentoml_home):
+            holding(each / "bentos" / name / label, context)
         if not same:
-            (built / "src" / bento.REQUIREMENTS).write_text("other\n")
-        raise UsageError("already exists")
+            (settings.bentoml_home / "bentos" / name / label / "src" / bento.REQUIREMENTS).write_text("other\n")
 
     monkeypatch.setattr(bento, "_run_bentoml", overtaken)
-    if same:
-        assert bento.build(INFO, model_folder, Settings(home=tmp_path), INSTANCE, revision="").reused
-    else:
-        with pytest.raises(UsageError, match="already exists"):
-            bento.build(INFO, model_folder, Settings(home=tmp_path), INSTANCE, revision="")
+    for reused in (False, True):
+        assert bento.build(INFO, model_folder, settings, INSTANCE, revision="").reused is reused
+    assert [each.name for each in settings.bentoml_home.iterdir()] == ["bentos"]
+
+
+@pytest.mark.slow
+def test_a_build_that_fails_leaves_the_bento_that_is_there(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever BentoML has written by then, the service that starts next has a Bento; the error names the version."""
+    settings = Settings(home=tmp_path)
+    target = settings.bentoml_home / "bentos" / INSTANCE.contract.name / f"v{INFO.version}"
+    target.mkdir(parents=True)
+    (target / "bento.yaml").write_text("the good one")
+    monkeypatch.setenv("BENTOML_CONFIG", "/nowhere")  # with which BentoML fails
+    with pytest.raises(UsageError, match=rf"^v{INFO.version}: bentoml build failed: .*BENTOML_CONFIG"):
+        bento.build(INFO, model_folder, settings, INSTANCE)
+    assert [each.name for each in settings.bentoml_home.iterdir()] == ["bentos"]
+    assert (target / "bento.yaml").read_text() == "the good one"
