@@ -154,8 +154,13 @@ DEFECTS = [
         "unit/test_settings.py::test_an_empty_path_is_one_that_is_not_set",
     ),
     _code(
-        "Bento with which no service starts", "deployment/bento.py", "    _ = instance.traffic  #", "    #",
+        "Bento with which no service starts", "deployment/bento.py", "    _ = instance.traffic\n", "",
         "unit/serving/test_bento.py::test_an_instance_that_no_service_starts_with_is_not_built",
+    ),
+    _code(
+        "Bento of a model that no service starts with", "deployment/bento.py",
+        "    load_scorer(scorer_folder, contract)\n", "",
+        "unit/serving/test_bento.py::test_a_model_that_does_not_fit_the_contract_is_not_built",
     ),
     _code(
         "good Bento that goes before the new one is complete", "deployment/bento.py",

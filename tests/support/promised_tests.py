@@ -111,7 +111,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "files": 12, "replay": 11, "spark": 20, "store": 1,
     },
     "tests/unit/serving": {
-        "access": 7, "agreement_of_routes": 2, "batch": 13, "batch_body": 10, "bento": 7, "cache": 18, "children": 6,
+        "access": 7, "agreement_of_routes": 2, "batch": 13, "batch_body": 10, "bento": 8, "cache": 18, "children": 6,
         "durability": 2, "following": 20, "idle": 4, "keys": 8, "launch": 7, "limits": 4, "log_agreement": 2,
         "loops": 4, "metrics": 4, "middleware": 4, "model": 4, "openapi": 6, "outbox": 32, "pages": 7,
         "predictor": 12, "problems": 12, "requests": 26, "routes": 6, "runtime": 2, "service": 13,

@@ -20,7 +20,7 @@ from ctcd.contract.instance import Instance
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
 from ctcd.model.scorer import estimator_of
-from ctcd.model.served import INFO_FILE, MODEL_FOLDER, ModelInfo
+from ctcd.model.served import INFO_FILE, MODEL_FOLDER, ModelInfo, load_scorer
 from ctcd.serving.launch import CONTRACTS, bentoml_environment
 from ctcd.settings import Settings
 
@@ -56,10 +56,15 @@ def build(
     revision of the code becomes one of its labels.
 
     Raises:
-        UsageError: `traffic.toml` is invalid, or BentoML refuses to build, with the last line of its output.
+        NotFound: a file of the model is missing.
+        Unreachable: a file of the model cannot be read now.
+        UsageError: `traffic.toml` is invalid, the model does not fit the contract, or BentoML refuses to build, with the
+            last line of its output.
     """
     contract = instance.contract
-    _ = instance.traffic  # with an invalid one, the service would not start
+    # With an invalid one, or a model that does not fit, the service would not start.
+    _ = instance.traffic
+    load_scorer(scorer_folder, contract)
     name, label = contract.name, f"v{info.version}"
     target = settings.bentoml_home / "bentos" / name / label
     settings.bentoml_home.mkdir(parents=True, exist_ok=True)

@@ -53,6 +53,15 @@ def test_an_instance_that_no_service_starts_with_is_not_built(model_folder: Path
     assert not settings.home.exists()
 
 
+def test_a_model_that_does_not_fit_the_contract_is_not_built(model_folder: Path, tmp_path: Path) -> None:
+    """As when the contract has changed since it was trained: nothing is written, so the Bento that is there stays."""
+    settings = Settings(home=tmp_path / "home")
+    newer = replace(INSTANCE, contract=replace(INSTANCE.contract, version="9.0.0"))
+    with pytest.raises(UsageError, match=r"the model's contract are .* instead of .*9\.0\.0"):
+        bento.build(INFO, model_folder, settings, newer)
+    assert not settings.home.exists()
+
+
 @pytest.mark.slow
 def test_the_digest_is_that_of_the_content(model_folder: Path, tmp_path: Path) -> None:
     """It changes with model, code and version, and not with what BentoML and Python add."""
