@@ -143,7 +143,12 @@ SCRIPTS: dict[str, Situation] = {
         calls=("git rev-parse --git-dir", "git config core.hooksPath"),
         may_fail=("git rev-parse --git-dir", "git config core.hooksPath"),
     ),
-    "passwords are made": Situation(command="scripts/make-env.sh .env"),
+    "passwords are made": Situation(
+        command="scripts/make-env.sh .env",
+        there=("cp", "mv", "readlink"),
+        says={"readlink": ".env\n"},
+        calls=("readlink -f .env", "cp -p .env .env.new", "mv .env.new .env"),
+    ),
     # Whether PostgreSQL's image is there, or can be pulled, decides which one is used.
     "stack with an image that is there": Situation(
         command="scripts/up.sh",

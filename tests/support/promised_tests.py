@@ -125,8 +125,8 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "snapshot": 20, "sources": 14, "tables": 9, "upsert": 1, "warehouse": 13,
     },
     "tests/unit": {
-        "architecture": 15, "benchmarks": 3, "compose": 20, "documents": 15, "errors": 6, "files": 10, "healthcheck": 3,
-        "loopback": 7, "promises": 33, "secrets": 2, "settings": 26, "synthetic": 16, "workflows": 8,
+        "architecture": 15, "benchmarks": 3, "compose": 22, "documents": 15, "errors": 6, "files": 10,
+        "healthcheck": 3, "loopback": 7, "promises": 33, "secrets": 2, "settings": 26, "synthetic": 16, "workflows": 8,
     },
     "tests/unit/traffic": {
         "judging": 16, "observed": 8, "sequential": 8,

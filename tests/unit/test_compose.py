@@ -99,6 +99,31 @@ def test_every_password_is_random_and_private(tmp_path: Path) -> None:
     assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == (made, 0o600)
 
 
+def test_a_last_line_without_an_end_keeps_its_value(tmp_path: Path) -> None:
+    """As an editor may leave it: what is added begins a line of its own; a link stays one."""
+    file = tmp_path / "folder of others" / "passwords"
+    file.parent.mkdir()
+    file.write_text("API_KEY=of others")
+    (tmp_path / ".env").symlink_to(file)
+    subprocess.run([str(MAKE_ENV), str(tmp_path / ".env")], check=True)  # noqa: S603 - the repository's own script
+    values = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    assert values["API_KEY"] == "of others"
+    assert set(re.findall(r"\$\{([A-Z_]+):\?", COMPOSE)) - OF_THE_INSTANCE == set(values)
+
+
+def test_a_full_disk_leaves_no_part_of_a_password(tmp_path: Path) -> None:
+    """Of a password that was cut short, the beginning would be kept by the next run: the file stays as it was."""
+    file = tmp_path / ".env"
+    before = f"# {'x' * 500}\n"
+    file.write_text(before)
+    # Files may have 1,024 bytes, and what is beyond them cannot be written.
+    limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 1; exec "$0" "$1"', str(MAKE_ENV), str(file)]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)  # noqa: S603 - the repository's own script
+    assert done.returncode == 1
+    assert "write error" in done.stderr
+    assert (file.read_text(), list(tmp_path.iterdir())) == (before, [file])
+
+
 def test_the_passwords_stay_out_of_git_and_of_images() -> None:
     """Neither a commit nor a build context can hold `.env`."""
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
