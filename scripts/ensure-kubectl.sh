@@ -21,6 +21,7 @@ fi
 echo "kubectl: downloading Debian 13's into $folder"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 130' HUP INT TERM
 mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial"
 echo "deb [signed-by=$keys] $archive trixie main" >"$work/sources"
 isolated_apt() {

@@ -16,6 +16,7 @@ echo "$name: installing $package, without starting it"
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     trap 'rm -f "$policy"' EXIT
+    trap 'exit 130' HUP INT TERM # with a signal alone, sh would leave it, and no service would start any more
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod +x "$policy"
 fi

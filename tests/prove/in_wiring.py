@@ -163,6 +163,11 @@ DEFECTS = [
         "unit/serving/test_bento.py::test_a_model_that_does_not_fit_the_contract_is_not_built",
     ),
     Defect(
+        name="interrupt after which no service of the machine starts", area=Area.CODE,
+        gate=Tests("tests/unit/test_promises.py::test_a_script_that_is_interrupted_leaves_nothing_behind"),
+        plant=_edit("scripts/install-server.sh", "    trap 'exit 130' HUP INT TERM", "   "),
+    ),
+    Defect(
         name="password that a full disk cuts short and that is kept", area=Area.CODE,
         gate=Tests("tests/unit/test_compose.py::test_a_full_disk_leaves_no_part_of_a_password"),
         plant=_edit("scripts/make-env.sh", "new=$file.new\n", "new=$file\n"),

@@ -126,7 +126,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
     },
     "tests/unit": {
         "architecture": 15, "benchmarks": 3, "compose": 22, "documents": 15, "errors": 6, "files": 10,
-        "healthcheck": 3, "loopback": 7, "promises": 33, "secrets": 2, "settings": 26, "synthetic": 16, "workflows": 8,
+        "healthcheck": 3, "loopback": 7, "promises": 34, "secrets": 2, "settings": 26, "synthetic": 16, "workflows": 8,
     },
     "tests/unit/traffic": {
         "judging": 16, "observed": 8, "sequential": 8,

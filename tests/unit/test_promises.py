@@ -15,10 +15,12 @@ from support.definitions import OVERRIDING, differences, evaluated, repository, 
 from support.promised_scripts import SCRIPTS
 from support.refusals import meant
 from support.stand_ins import (
+    ABSOLUTE,
     ALL,
     DIGEST,
     EXPORTED,
     GIVEN,
+    Folder,
     Workshop,
     image_problems,
     leftover_problems,
@@ -191,6 +193,26 @@ def test_every_script_stops_at_its_first_failure() -> None:
         shebang, *rest = path.read_text(encoding="utf-8").splitlines()
         first = next(line for line in rest if not line.startswith("#"))
         assert first == ("set -eu" if shebang == "#!/bin/sh" else "set -euo pipefail"), path.name
+
+
+@pytest.mark.parametrize("script", ["install-server.sh Redis redis-server", "ensure-kubectl.sh tools"])
+@pytest.mark.parametrize("signal", ["HUP", "INT", "TERM"])
+def test_a_script_that_is_interrupted_leaves_nothing_behind(script: str, signal: str, tmp_path: Path) -> None:
+    """Least of all the file with which no service of the machine would start any more."""
+    folder, left = Folder(tmp_path), ("temporary", "usr/sbin")
+    for path in (*left, "usr/share/keyrings"):
+        (tmp_path / path).mkdir(parents=True)
+    (tmp_path / "usr/share/keyrings/debian-archive-keyring.gpg").touch()
+    folder.program("bin/kubectl", "#!/bin/sh\nexit 1\n")
+    says = "case $* in *--print-uris*) echo \"'https://deb.example/debian/dists/a' a\"; exit;; esac"
+    folder.program("bin/apt-get", f"#!/bin/sh\n{says}\nls {' '.join(left)} >found\nkill -{signal} $PPID\n")
+    name, *arguments = script.split()
+    text = (ROOT / "scripts" / name).read_text(encoding="utf-8")
+    folder.program(f"scripts/{name}", ABSOLUTE.sub("", text))
+    ran = folder.run(f"scripts/{name}", *arguments, TMPDIR=str(tmp_path / "temporary"))
+    assert (tmp_path / "found").read_text().split() != [f"{path}:" for path in left]
+    assert [each.name for path in left for each in (tmp_path / path).iterdir()] == []
+    assert ran.status == 130
 
 
 @pytest.mark.slow
