@@ -104,6 +104,14 @@ def claim(lock: Path) -> int | None:
     return descriptor
 
 
+@contextmanager
+def locked(lock: Path) -> Iterator[None]:
+    """Hold a lock file, which is created if it does not exist, while the block runs; wait for whoever holds it."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+        yield
+
+
 def keep_first(unfinished: Path, path: Path) -> None:
     """Move a file to `path`, unless there is one already, whatever other processes do at the same time.
 
@@ -112,7 +120,6 @@ def keep_first(unfinished: Path, path: Path) -> None:
     Raises:
         OSError: the folder cannot be written to.
     """
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed
+    with locked(path.with_name(f".{path.name}.lock")):
         if not path.exists():
             unfinished.replace(path)

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -19,6 +18,7 @@ import ctcd
 from ctcd.contract.instance import Instance
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
+from ctcd.files import locked
 from ctcd.model.scorer import estimator_of
 from ctcd.model.served import INFO_FILE, MODEL_FOLDER, ModelInfo, load_scorer
 from ctcd.serving.launch import CONTRACTS, bentoml_environment
@@ -81,9 +81,10 @@ def build(
             home = Path(folder) / "home"
             _run_bentoml(context, label, settings, home)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):
-                target.rename(Path(folder) / "replaced")
-            (home / "bentos" / name / label).rename(target)
+            with locked(target.with_name(f".{label}.lock")):  # another build may end at the same time
+                if target.exists():
+                    target.rename(Path(folder) / "replaced")
+                (home / "bentos" / name / label).rename(target)
     return BentoReport(tag=f"{name}:{label}", path=str(target), digest=digest, reused=reused)
 
 

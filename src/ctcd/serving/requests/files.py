@@ -1,7 +1,6 @@
 """Files of rows to be scored: divided into parts on disk, which the workers answer like asynchronous requests."""
 
 import errno
-import fcntl
 import gzip
 import os
 import shutil
@@ -28,7 +27,7 @@ from ctcd.contract.payload import FileState, request_rows
 from ctcd.contract.schemas import rows_schema
 from ctcd.contract.spec import Contract, names
 from ctcd.errors import DataRefused
-from ctcd.files import claim, replacing, sync
+from ctcd.files import claim, locked, replacing, sync
 from ctcd.model.scorer import PREDICTION
 from ctcd.scoring.files import Part, Rejected
 from ctcd.serving.batch_body import PIECE_ROWS
@@ -89,8 +88,7 @@ class Files:
     def alone(self) -> Iterator[None]:
         """Keep others from beginning or deleting a file: between the two steps of a beginning, its folder looks like a left one."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self.folder.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed
+        with locked(self.folder.with_suffix(".lock")):
             yield
 
     def state(self, file: str) -> FileState | Problem | None:
