@@ -1212,6 +1212,19 @@ INSTANCES = [
         area=Area.SERVICE,
     ),
     _code(
+        "head without a time limit that begins during an answer", "serving/http/connection.py",
+        "if not (self._whole or self._busy() or self._timer):", "if False:",
+        "integration/serving/test_connections.py::test_a_head_that_begins_before_the_answer_has_a_time_limit_after_it",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "head of any size during an answer", "serving/http/connection.py",
+        "        if self._busy():\n            self.flow.pause_reading()\n", "",
+        "integration/serving/test_connections.py"
+        "::test_nothing_of_a_second_head_is_kept_while_the_first_request_is_answered",
+        area=Area.SERVICE,
+    ),
+    _code(
         "any number of connections from one address", "serving/http/connection.py",
         "if self._of[address] > self.most_of_one:", "if False:",
         "integration/serving/test_connections.py::test_there_are_at_most_so_many_connections_from_an_address_and_in_all",

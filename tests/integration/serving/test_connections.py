@@ -168,6 +168,50 @@ def test_the_second_head_of_a_connection_has_a_time_limit_too(limited: Settings)
             assert [status for status, _, _ in answers(received(idle))] == [200, 200]
 
 
+@contextmanager
+def answering_slowly() -> Iterator[threading.Event]:
+    """Let no request be answered until the event is set."""
+    released = threading.Event()
+    score = Scorer.predict
+
+    def predict(scorer: Scorer, rows: Any) -> Any:
+        assert released.wait(60)
+        return score(scorer, rows)
+
+    with patch.object(Scorer, "predict", predict):
+        try:
+            yield released
+        finally:
+            released.set()
+
+
+def test_a_head_that_begins_before_the_answer_has_a_time_limit_after_it(limited: Settings) -> None:
+    """However long the answer takes, the rest of the head has as much time as any, and is read when it comes."""
+    for rest, statuses in ((b"", [200, 408]), (b"e.test\r\nConnection: close\r\n\r\n", [200, 200])):
+        with listening(limited) as port, answering_slowly() as released, opened(port) as client:
+            client.sendall(request())
+            time.sleep(0.1)  # so that they arrive as several
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: exampl")
+            time.sleep(2 * SECONDS)
+            released.set()
+            client.sendall(rest)
+            assert [status for status, _, _ in answers(received(client))] == statuses
+
+
+def test_nothing_of_a_second_head_is_kept_while_the_first_request_is_answered(limited: Settings) -> None:
+    """A head without end is read no further than once, and refused by its size after the answer."""
+    with listening(limited) as port, answering_slowly() as released, opened(port) as client:
+        client.sendall(request())
+        time.sleep(0.1)
+        client.sendall(b"GET /livez HTTP/1.1\r\n")
+        client.settimeout(5)
+        with pytest.raises(TimeoutError):  # it fills the buffers of the system
+            client.sendall((b"X-A: " + b"x" * 2_000 + b"\r\n") * 10_000)
+        client.settimeout(20)
+        released.set()
+        assert [status for status, _, _ in answers(received(client))][:2] == [200, 431]
+
+
 def test_the_rest_of_a_refused_body_keeps_no_connection_open(limited: Settings) -> None:
     """A body that was refused before it had arrived has to arrive in time; then the connection may be used again."""
     with listening(limited) as port:

@@ -123,9 +123,11 @@ class Connection(HttpToolsProtocol):
                 )
 
     def on_message_begin(self) -> None:
-        """Note that a head begins."""
+        """Note that a head begins; after a request in progress, it is read on once that is answered."""
         super().on_message_begin()
         self._in_head, self._whole, self._head = True, False, 0
+        if self._busy():
+            self.flow.pause_reading()
 
     def on_headers_complete(self) -> None:
         """Start to answer, unless the parser takes what follows for another protocol."""
@@ -142,6 +144,13 @@ class Connection(HttpToolsProtocol):
         if not self._offered:
             self._whole = True
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Limit the time of what has arrived only in part during the answer."""
+        super().on_response_complete()
+        if not (self._whole or self._busy() or self._timer):
+            self._unset_keepalive_if_required()
+            self._timer = self.loop.call_later(self.limiter.seconds, self._late)
 
     def _ignore_offer(self, rest: bytes) -> None:
         method = self.parser.get_method()
