@@ -172,8 +172,9 @@ browser-test: build/wheel ## test the pages in a real browser: make browser-test
 	@$(ON_WHEEL) tests/browser
 
 .PHONY: broker-test
-broker-test: build/wheel ## test requests and answers through a real message broker
+broker-test: build/wheel ## test requests and answers through real message brokers
 	@scripts/ensure-redis.sh
+	@scripts/ensure-rabbitmq.sh
 	@$(ON_WHEEL) tests/broker
 
 .PHONY: patterns-test
@@ -214,6 +215,7 @@ alerts: .venv/.dev prometheus ## test the alerts and the queries of the dashboar
 prove: .venv/.dev prometheus ## plant every defect of the catalogue and check that it is caught; ONLY=regex for a part, JSON=1 for JSON
 	@scripts/ensure-chromium.sh
 	@scripts/ensure-redis.sh
+	@scripts/ensure-rabbitmq.sh
 	@$(PROVE) $(if $(JSON),--json) $(if $(ONLY),'$(ONLY)')
 
 .PHONY: prove-quick

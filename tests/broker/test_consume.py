@@ -1,12 +1,8 @@
 """`ctcd consume`: each message of a real broker is answered, logged once and acknowledged, whatever happens to the processes."""
 
 import json
-import os
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from pydantic import SecretStr
-from support.command import COMMAND
+from support.consuming import consuming, started
 from support.instance import CONTRACT, PAYLOAD
 from support.load import wait
 from support.network import free_port
@@ -82,45 +78,6 @@ def settings(broker: RedisServer, model_folder: Path, tmp_path: Path) -> Setting
     return empty_store(
         pinned(tmp_path, model_folder, broker_url=url, requests_lease_seconds=LEASE, revision="revision-of-the-tests")
     )
-
-
-@dataclass
-class Consuming:
-    """A process of `ctcd consume`."""
-
-    process: "subprocess.Popen[bytes]"
-    errors: Path
-
-    def end(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-        self.process.wait(60)
-
-    def ended(self) -> tuple[int, str]:
-        """Wait for its end; return its exit code and what it said on standard error."""
-        return self.process.wait(60), self.errors.read_text()
-
-
-@contextmanager
-def started(settings: Settings) -> Iterator[Consuming]:
-    """Run `ctcd consume`; it ends with the block at the latest."""
-    ours = settings.environment_variables() | {"CTCD_BROKER_URL": settings.broker_url.get_secret_value()}
-    errors = settings.home / "errors.txt"
-    with errors.open("wb") as output, (settings.home / "log.txt").open("wb") as log:
-        process = subprocess.Popen([COMMAND, "consume"], env=os.environ | ours, stdout=log, stderr=output)  # noqa: S603 - our own command
-    try:
-        yield Consuming(process, errors)
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextmanager
-def consuming(settings: Settings) -> Iterator[Consuming]:
-    """Run `ctcd consume`, and end it as an operator does; it says nothing on standard error."""
-    with started(settings) as found:
-        yield found
-        found.end(signal.SIGTERM)
-        assert found.ended() == (0, "")
 
 
 def test_messages_are_answered_logged_once_and_removed(channel: Channel, settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """Messages of the other brokers are answered the same way, and the AsyncAPI document describes them.
 
-Kafka and RabbitMQ are FastStream's own stand-ins here: Debian has no Kafka, and RabbitMQ needs Erlang.
+Kafka and RabbitMQ are FastStream's own stand-ins here: Debian has no Kafka, and of RabbitMQ this is about the order in
+which a message is answered and acknowledged, which no client of a real server sees (`test_rabbitmq.py` has one).
 """
 
 import asyncio

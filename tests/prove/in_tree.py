@@ -1074,6 +1074,11 @@ BROKERED = [
         f"{CONSUMED}what_is_missing_at_the_start_is_said_at_once", area=Area.SERVICE,
     ),
     _code(
+        "answers that a restart of RabbitMQ loses", "serving/broker.py",
+        '"persist": True', '"persist": False',
+        "broker/test_rabbitmq.py::test_a_server_that_is_away_for_a_while_loses_nothing", area=Area.SERVICE,
+    ),
+    _code(
         "message acknowledged before it is committed", "serving/broker.py",
         "            result = await self._result(given, body)\n",
         "            await self._kind.settle(message)\n            result = await self._result(given, body)\n",

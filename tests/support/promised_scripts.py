@@ -19,6 +19,7 @@ _INSTALLED = {
     "mariadb": ["MariaDB mariadb-server"],
     "postgres": ["PostgreSQL postgresql"],
     "prometheus": ["promtool prometheus", "amtool prometheus-alertmanager"],
+    "rabbitmq": ["RabbitMQ rabbitmq-server"],
     "redis": ["Redis redis-server"],
 }
 """By script: what is installed where that is missing, and from which package of Debian."""
@@ -54,6 +55,7 @@ SCRIPTS: dict[str, Situation] = {
         for name, installed in _INSTALLED.items()
     },
     "java is there": Situation(command="scripts/ensure-java.sh", there=("java",), calls=("java -version",)),
+    "rabbitmq is there": Situation(command="scripts/ensure-rabbitmq.sh", there=("rabbitmq-server",)),
     "prometheus is there": Situation(command="scripts/ensure-prometheus.sh", there=("amtool", "promtool")),
     "git is there": Situation(command="scripts/ensure-git.sh", there=("git",)),
     "git is missing": Situation(

@@ -12,7 +12,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "alerts": 5,
     },
     "tests/broker": {
-        "cache": 4, "consume": 12, "kinds": 3, "workers": 1,
+        "cache": 4, "consume": 12, "kinds": 3, "rabbitmq": 3, "workers": 1,
     },
     "tests/browser": {
         "form": 7, "kinds": 4, "reports": 2,

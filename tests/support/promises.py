@@ -44,7 +44,13 @@ TARGETS: dict[str, list[str]] = {
     "lint": [f"ruff check {CODE}", f"ruff format --check --quiet {CODE}"],
     "types": [f"mypy {CODE}"],
     "prove-quick": ["PYTHONPATH=tests python -m prove --quick"],
-    "prove": ["ensure-prometheus.sh", "ensure-chromium.sh", "ensure-redis.sh", "PYTHONPATH=tests python -m prove"],
+    "prove": [
+        "ensure-prometheus.sh",
+        "ensure-chromium.sh",
+        "ensure-redis.sh",
+        "ensure-rabbitmq.sh",
+        "PYTHONPATH=tests python -m prove",
+    ],
     "contracts": ["ensure-mariadb.sh", "INSTANCE=contracts pytest tests/contracts -p no:schemathesis --quiet"],
     "unit": [
         ('pytest tests/unit -m not slow --numprocesses auto --dist loadfile -p no:schemathesis'
@@ -91,8 +97,8 @@ TARGETS: dict[str, list[str]] = {
     ],
     # It needs a Chromium, and is a job of its own, too.
     "browser-test": [*BUILD_WHEEL, "ensure-chromium.sh", f"{ON_WHEEL} tests/browser"],
-    # So is this one, for a Redis server.
-    "broker-test": [*BUILD_WHEEL, "ensure-redis.sh", f"{ON_WHEEL} tests/broker"],
+    # So is this one, for a Redis and a RabbitMQ server.
+    "broker-test": [*BUILD_WHEEL, "ensure-redis.sh", "ensure-rabbitmq.sh", f"{ON_WHEEL} tests/broker"],
     # Each composition is several processes, which take seconds to start.
     "patterns-test": [*BUILD_WHEEL, f"{ON_WHEEL} tests/patterns"],
     # It needs Java, and Spark, which no other test should have to load.
@@ -323,6 +329,7 @@ ASKED = {
     "scripts/ensure-kubectl.sh": "PATH",
     "scripts/ensure-mariadb.sh": "FEATURE_STORE_URL PATH",
     "scripts/ensure-postgres.sh": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN PATH",
+    "scripts/ensure-rabbitmq.sh": "PATH",
     "scripts/monitor.sh": _RECORDS,
     "scripts/push-image.sh": "GITHUB_OUTPUT IMAGE_REPOSITORY REGISTRY_PASSWORD REGISTRY_USER VERSION",
     "scripts/release-image.sh": "VERSION",
@@ -872,7 +879,7 @@ PYTEST = {
         "slow: takes a tenth of a second or more; left out by `make unit`, run by `make unit-all` and `make test`",
         "integration: needs real parts, a MariaDB server, an MLflow store or a BentoML process (run them alone with -m integration)",
         "browser: needs a Chromium; run by `make browser-test`, not by `make test`",
-        "broker: needs a Redis server; run by `make broker-test`, not by `make test`",
+        "broker: needs a Redis or a RabbitMQ server; run by `make broker-test`, not by `make test`",
         "celery: runs Airflow with workers of the Celery executor; run by `make celery-test`, not by `make test`",
         "patterns: runs compositions of several services; run by `make patterns-test`, not by `make test`",
         "spark: needs Java and the packages of requirements/spark.txt; run by `make spark-test`, not by `make test`",
