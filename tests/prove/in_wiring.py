@@ -170,7 +170,17 @@ DEFECTS = [
     Defect(
         name="password that a full disk cuts short and that is kept", area=Area.CODE,
         gate=Tests("tests/unit/test_compose.py::test_a_full_disk_leaves_no_part_of_a_password"),
-        plant=_edit("scripts/make-env.sh", "new=$file.new\n", "new=$file\n"),
+        plant=_edit("scripts/make-env.sh", "'rm -f \"$new\"'", "'mv \"$new\" \"$file\"'"),
+    ),
+    Defect(
+        name="passwords that a second run at the same time loses", area=Area.CODE,
+        gate=Tests("tests/unit/test_compose.py::test_two_runs_at_once_lose_no_password"),
+        plant=_edit("scripts/make-env.sh", "set -o noclobber && ", ""),
+    ),
+    Defect(
+        name="hooks that are not installed without a reason", area=Area.CODE,
+        gate=Tests("tests/unit/deployment/test_scripts.py::test_the_hooks_are_installed_in_a_repository"),
+        plant=_edit("scripts/install-hooks.sh", "--install-hooks", "--install-hooks >/dev/null"),
     ),
     _code(
         "good Bento that goes before the new one is complete", "deployment/bento.py",
@@ -775,7 +785,7 @@ DEFECTS = [
     Defect(
         name="hooks that are not installed", area=Area.WORKFLOW,
         gate=Tests("tests/unit/deployment/test_scripts.py::test_the_hooks_are_installed_in_a_repository"),
-        plant=_edit("scripts/install-hooks.sh", ".venv/bin/pre-commit install --install-hooks >/dev/null", ":"),
+        plant=_edit("scripts/install-hooks.sh", ".venv/bin/pre-commit install --install-hooks", ":"),
     ),
     _code(
         "rule that nobody has answered and passes", "monitoring/data_monitor.py",
