@@ -198,6 +198,10 @@ DEFECTS = [
         f"{SHIPPED}::test_a_thread_of_a_challenger_does_not_prevent_the_process_from_ending",
     ),
     _code(
+        "full disk that is taken for a bug", "cli/app.py", "isinstance(error, shutil.Error) and ", "isinstance(error, KeyError) and ",
+        "unit/cli/test_command_line.py::test_a_folder_that_cannot_be_copied_is_one_line",
+    ),
+    _code(
         "output that is lost unseen", "cli/app.py", "            _require_written()\n", "            pass\n",
         "integration/cli/test_streams.py::test_a_full_disk_behind_the_output_is_told",
     ),
