@@ -198,6 +198,10 @@ DEFECTS = [
         f"{SHIPPED}::test_a_thread_of_a_challenger_does_not_prevent_the_process_from_ending",
     ),
     _code(
+        "policy with lists in lists that is taken for a bug", "contract/policy_file.py", "(ValueError, RecursionError)", "ValueError",
+        "unit/promotion/test_policy.py",
+    ),
+    _code(
         "full disk that is taken for a bug", "cli/app.py", "isinstance(error, shutil.Error) and ", "isinstance(error, KeyError) and ",
         "unit/cli/test_command_line.py::test_a_folder_that_cannot_be_copied_is_one_line",
     ),
