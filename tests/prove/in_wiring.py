@@ -201,6 +201,16 @@ DEFECTS = [
         "policy with lists in lists that is taken for a bug", "contract/policy_file.py", "(ValueError, RecursionError)", "ValueError",
         "unit/promotion/test_policy.py",
     ),
+    Defect(
+        name="second Ctrl-C that leaves Airflow behind", area=Area.CODE,
+        gate=Tests("tests/unit/dags/test_stack.py::test_only_the_first_interrupt_counts"),
+        plant=_edit("scripts/airflow_stack.py", "            signal.signal(number, signal.SIG_IGN)\n", "            pass\n"),
+    ),
+    Defect(
+        name="Ctrl-C while Airflow ends that leaves the rest of it behind", area=Area.CODE,
+        gate=Tests("tests/unit/dags/test_stack.py::test_an_interrupt_while_it_ends_leaves_no_process_behind"),
+        plant=_edit("tests/support/airflow_stack.py", "        for process in processes.values():\n            process.kill()\n", ""),
+    ),
     _code(
         "full disk that is taken for a bug", "cli/app.py", "isinstance(error, shutil.Error) and ", "isinstance(error, KeyError) and ",
         "unit/cli/test_command_line.py::test_a_folder_that_cannot_be_copied_is_one_line",
