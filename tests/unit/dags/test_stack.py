@@ -84,7 +84,11 @@ def test_an_interrupt_while_it_ends_leaves_no_process_behind(tmp_path: Path, mon
     ):
         monkeypatch.setattr(stack.processes["scheduler"], "wait", interrupted)
     monkeypatch.undo()
-    assert {name for name, process in stack.processes.items() if process.wait(5)} == set(COMPONENTS)
+    try:
+        assert {name for name, process in stack.processes.items() if process.wait(5)} == set(COMPONENTS)
+    finally:
+        for process in stack.processes.values():
+            process.kill()
 
 
 def test_only_the_first_interrupt_counts(monkeypatch: pytest.MonkeyPatch) -> None:
