@@ -867,6 +867,11 @@ DEFECTS = [
         "                    left.forget(letters)\n                    self._outbox.keep(letters)\n",
         "unit/serving/test_shipper.py::test_dead_letters_that_cannot_be_adopted_stay_where_they_are",
     ),
+    _code(
+        "outboxes that may not be read and are taken for none", "stages/outbox.py",
+        "settings.outbox.iterdir() if settings.outbox.exists() else ()", 'settings.outbox.glob("*")',
+        "unit/serving/test_outbox.py::test_a_folder_that_cannot_be_read_is_not_one_without_outboxes",
+    ),
     _service(
         "exported letters that are deleted before they are on disk", "stages/outbox.py",
         "replacing(to, synced=True)", "replacing(to)",
