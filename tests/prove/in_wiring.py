@@ -199,7 +199,7 @@ DEFECTS = [
     ),
     _code(
         "policy with lists in lists that is taken for a bug", "contract/policy_file.py", "(ValueError, RecursionError)", "ValueError",
-        "unit/promotion/test_policy.py",
+        "unit/promotion/test_policy.py::test_unreadable_policy_is_named",
     ),
     Defect(
         name="second Ctrl-C that leaves Airflow behind", area=Area.CODE,
