@@ -132,12 +132,15 @@ def main(
     ] = 0,
 ) -> None:
     """Run Airflow until Ctrl-C."""
+    # Both: a shell that starts this in the background lets it ignore SIGINT.
+    signals = (signal.SIGINT, signal.SIGTERM)
 
     def interrupt(*_: object) -> None:
+        for number in signals:  # a second one would leave behind what the first one is ending
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    # Both: a shell that starts this in the background lets it ignore SIGINT.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals:
         signal.signal(number, interrupt)
     bypass_proxies_for_loopback()  # the processes below inherit it
     settings = load_settings()

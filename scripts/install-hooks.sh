@@ -6,5 +6,5 @@ if ! problem=$(git rev-parse --git-dir 2>&1); then
 elif hooks=$(git config core.hooksPath); then
     echo "pre-commit hooks not installed: git's core.hooksPath is $hooks; let its pre-commit hook call .venv/bin/pre-commit run"
 else
-    .venv/bin/pre-commit install --install-hooks >/dev/null
+    .venv/bin/pre-commit install --install-hooks
 fi

@@ -2,16 +2,22 @@
 # Adds the missing passwords and keys of docker/compose.yaml to .env, at random, readable by its owner only. Existing ones are
 # kept: the databases were created with them.
 set -euo pipefail
-file=$(readlink -f "${1:-.env}")
+given=${1:-.env}
+file=$(readlink -f "$given") || { echo "error: $given: its folder does not exist" >&2; exit 1; }
 umask 077
 touch "$file"
 chmod 600 "$file"
 hex() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
 fernet() { head -c 32 /dev/urandom | base64 | tr '+/' '-_'; }
-known=$(<"$file")
 # All or nothing: of a password that a full disk cuts short, the beginning would be kept.
 new=$file.new
+# One at a time: what another run does meanwhile would be lost, and with it the passwords of the databases.
+(set -o noclobber && : >"$new") || {
+  [[ ! -e $new ]] || echo "error: another run is at work; if there is none, delete $new" >&2
+  exit 1
+}
 trap 'rm -f "$new"' EXIT
+known=$(<"$file")
 cp -p "$file" "$new"
 # The last line may have no end.
 printf '%s' "${known:+$known$'\n'}" >"$new"

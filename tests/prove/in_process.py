@@ -368,7 +368,7 @@ OVERLOOKED = [
     ("script that goes on after a failure", "kubectl is missing", "scripts/ensure-kubectl.sh", "set -eu\n", "set -u\n"),
     ("Java that is there and does not run", "java is there", "scripts/ensure-java.sh", "    exec java -version 2>&1\n", '    echo "$(java -version 2>&1)"\n    exit 0\n'),
     ("environment that could not be created", "environment is missing", "scripts/create-venv.sh", '-m venv "$folder"', '-m venv "$folder" || echo created'),
-    ("hooks that could not be installed", "hooks are installed", "scripts/install-hooks.sh", "--install-hooks >/dev/null", "--install-hooks >/dev/null || echo 'no hooks'"),
+    ("hooks that could not be installed", "hooks are installed", "scripts/install-hooks.sh", "--install-hooks", "--install-hooks || echo 'no hooks'"),
     ("empty password that is kept", "passwords are made", "scripts/make-env.sh", 'value=$(hex 32)\n    echo "$name=$value"', 'echo "$name=$(hex 32)"'),
     ("image that could not be built and is started", "stack with an image that is built", "scripts/up.sh", "--tag $built docker/postgres", "--tag $built docker/postgres || true"),
     ("stack that did not become healthy", "stack with an image that is there", "scripts/up.sh", "--wait-timeout 600", "--wait-timeout 600 || scripts/compose.sh ps"),

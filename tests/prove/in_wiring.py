@@ -170,7 +170,17 @@ DEFECTS = [
     Defect(
         name="password that a full disk cuts short and that is kept", area=Area.CODE,
         gate=Tests("tests/unit/test_compose.py::test_a_full_disk_leaves_no_part_of_a_password"),
-        plant=_edit("scripts/make-env.sh", "new=$file.new\n", "new=$file\n"),
+        plant=_edit("scripts/make-env.sh", "'rm -f \"$new\"'", "'mv \"$new\" \"$file\"'"),
+    ),
+    Defect(
+        name="passwords that a second run at the same time loses", area=Area.CODE,
+        gate=Tests("tests/unit/test_compose.py::test_two_runs_at_once_lose_no_password"),
+        plant=_edit("scripts/make-env.sh", "set -o noclobber && ", ""),
+    ),
+    Defect(
+        name="hooks that are not installed without a reason", area=Area.CODE,
+        gate=Tests("tests/unit/deployment/test_scripts.py::test_the_hooks_are_installed_in_a_repository"),
+        plant=_edit("scripts/install-hooks.sh", "--install-hooks", "--install-hooks >/dev/null"),
     ),
     _code(
         "good Bento that goes before the new one is complete", "deployment/bento.py",
@@ -186,6 +196,24 @@ DEFECTS = [
         "shipping that waits for a thread of a challenger that hangs", "serving/prediction_log/shipping.py",
         "    os._exit(0)\n", "",
         f"{SHIPPED}::test_a_thread_of_a_challenger_does_not_prevent_the_process_from_ending",
+    ),
+    _code(
+        "policy with lists in lists that is taken for a bug", "contract/policy_file.py", "(ValueError, RecursionError)", "ValueError",
+        "unit/promotion/test_policy.py::test_unreadable_policy_is_named",
+    ),
+    Defect(
+        name="second Ctrl-C that leaves Airflow behind", area=Area.CODE,
+        gate=Tests("tests/unit/dags/test_stack.py::test_only_the_first_interrupt_counts"),
+        plant=_edit("scripts/airflow_stack.py", "            signal.signal(number, signal.SIG_IGN)\n", "            pass\n"),
+    ),
+    Defect(
+        name="Ctrl-C while Airflow ends that leaves the rest of it behind", area=Area.CODE,
+        gate=Tests("tests/unit/dags/test_stack.py::test_an_interrupt_while_it_ends_leaves_no_process_behind"),
+        plant=_edit("tests/support/airflow_stack.py", "        for process in processes.values():\n            process.kill()\n", ""),
+    ),
+    _code(
+        "full disk that is taken for a bug", "cli/app.py", "isinstance(error, shutil.Error) and ", "isinstance(error, KeyError) and ",
+        "unit/cli/test_command_line.py::test_a_folder_that_cannot_be_copied_is_one_line",
     ),
     _code(
         "output that is lost unseen", "cli/app.py", "            _require_written()\n", "            pass\n",
@@ -775,7 +803,7 @@ DEFECTS = [
     Defect(
         name="hooks that are not installed", area=Area.WORKFLOW,
         gate=Tests("tests/unit/deployment/test_scripts.py::test_the_hooks_are_installed_in_a_repository"),
-        plant=_edit("scripts/install-hooks.sh", ".venv/bin/pre-commit install --install-hooks >/dev/null", ":"),
+        plant=_edit("scripts/install-hooks.sh", ".venv/bin/pre-commit install --install-hooks", ":"),
     ),
     _code(
         "rule that nobody has answered and passes", "monitoring/data_monitor.py",
@@ -838,6 +866,11 @@ DEFECTS = [
         "                    self._outbox.keep(letters)\n                    left.forget(letters)\n",
         "                    left.forget(letters)\n                    self._outbox.keep(letters)\n",
         "unit/serving/test_shipper.py::test_dead_letters_that_cannot_be_adopted_stay_where_they_are",
+    ),
+    _code(
+        "outboxes that may not be read and are taken for none", "stages/outbox.py",
+        "settings.outbox.iterdir() if settings.outbox.exists() else ()", 'settings.outbox.glob("*")',
+        "unit/serving/test_outbox.py::test_a_folder_that_cannot_be_read_is_not_one_without_outboxes",
     ),
     _service(
         "exported letters that are deleted before they are on disk", "stages/outbox.py",

@@ -269,10 +269,10 @@ def is_healthy(url: str) -> bool:
 def _document(url: str) -> dict[str, Any]:
     try:
         with opener(url).open(url, timeout=5) as response:
-            document: dict[str, Any] = json.loads(response.read())
+            document: Any = json.loads(response.read())
     except (OSError, HTTPException, ValueError):
         return {}
-    return document
+    return document if isinstance(document, dict) else {}  # whoever else may be at the port
 
 
 def _end(processes: Mapping[str, "subprocess.Popen[bytes]"]) -> None:
@@ -285,15 +285,20 @@ def _end(processes: Mapping[str, "subprocess.Popen[bytes]"]) -> None:
             continue
     # The API server last: tasks that are being stopped report to it.
     server = processes.get("api-server")
-    for together in ([each for each in processes.values() if each is not server], [server] if server else []):
-        for process in together:
-            process.terminate()
-        deadline = time.monotonic() + END_SECONDS
-        for process in together:
-            try:
-                process.wait(max(0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-    for left in psutil.wait_procs(family, timeout=_POLL_SECONDS)[1]:
-        left.kill()
+    try:
+        for together in ([each for each in processes.values() if each is not server], [server] if server else []):
+            for process in together:
+                process.terminate()
+            deadline = time.monotonic() + END_SECONDS
+            for process in together:
+                try:
+                    process.wait(max(0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+    finally:
+        # Ctrl-C meanwhile ends them at once: in sessions of their own, they would run on.
+        for process in processes.values():
+            process.kill()
+        for left in psutil.wait_procs(family, timeout=_POLL_SECONDS)[1]:
+            left.kill()

@@ -124,9 +124,26 @@ def test_a_full_disk_leaves_no_part_of_a_password(tmp_path: Path) -> None:
     assert (file.read_text(), list(tmp_path.iterdir())) == (before, [file])
 
 
+def test_two_runs_at_once_lose_no_password(tmp_path: Path) -> None:
+    """While one run writes, another refuses: both would write the same new file, and its half would replace `.env`."""
+    file, new = tmp_path / ".env", tmp_path / ".env.new"
+    file.write_text("API_KEY=of others")
+    new.write_text("API_KEY=of oth")
+    done = subprocess.run([str(MAKE_ENV), str(file)], capture_output=True, text=True, check=False)  # noqa: S603 - the repository's own script
+    assert (done.returncode, file.read_text(), new.read_text()) == (1, "API_KEY=of others", "API_KEY=of oth")
+    assert f"another run is at work; if there is none, delete {new}" in done.stderr
+
+
+def test_passwords_for_a_folder_that_does_not_exist_are_refused(tmp_path: Path) -> None:
+    """Such as of a misspelt ENV_FILE: the error names it."""
+    file = tmp_path / "folder" / ".env"
+    done = subprocess.run([str(MAKE_ENV), str(file)], capture_output=True, text=True, check=False)  # noqa: S603 - the repository's own script
+    assert (done.returncode, done.stderr) == (1, f"error: {file}: its folder does not exist\n")
+
+
 def test_the_passwords_stay_out_of_git_and_of_images() -> None:
-    """Neither a commit nor a build context can hold `.env`."""
-    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+    """Neither a commit nor a build context can hold `.env`, or the new one that a killed run leaves."""
+    assert {".env", ".env.new"} <= set((ROOT / ".gitignore").read_text().splitlines())
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in ignored
     assert not any(line.startswith("!.env") for line in ignored)

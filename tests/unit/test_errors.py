@@ -25,7 +25,7 @@ READ_ANYWAY = {
     ("src/ctcd/contract/instance.py", "Exception|SystemExit"): "an error in the source of a contract",
     ("src/ctcd/contract/spec.py", "Exception"): "an error in the source of a contract",
     ("src/ctcd/serving/prediction_log/shipper.py", "Exception"): "its error code is looked up",
-    ("src/ctcd/contract/policy_file.py", "TOMLDecodeError"): "an error in a policy",
+    ("src/ctcd/contract/policy_file.py", "ValueError|RecursionError"): "an error in a policy",
     ("src/ctcd/contract/policy_file.py", "ValidationError"): "an error in a policy",
     ("src/ctcd/training/grid.py", "ValidationError"): "an error in a policy",
     ("src/ctcd/drafts/check.py", "TypeError|ValueError|OSError"): "an error in a policy",

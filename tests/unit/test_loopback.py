@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def server(answer: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+def server(answer: Any) -> Iterator[tuple[str, list[str]]]:
     """Yield the URL of an HTTP server on loopback and what was sent to it."""
     seen: list[str] = []
 
@@ -90,6 +90,8 @@ def test_a_local_airflow_is_asked_without_a_proxy(proxy: list[str]) -> None:
     """The health of a local Airflow is requested without the proxy of the environment."""
     with server({part: {"status": "healthy"} for part in ("metadatabase", "scheduler", "dag_processor")}) as (url, _):
         assert is_healthy(url)
+    with server(["another program at the port"]) as (url, _):
+        assert not is_healthy(url)
     assert not is_healthy(url)
     assert proxy == []
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -227,6 +228,9 @@ def _explained(error: Exception) -> tuple[int, str]:
         # A path, a full disk, a missing permission: whoever calls the command can change it.
         file = f"{error.filename}: " if error.filename else ""
         return UsageError.exit_code, f"{file}{os.strerror(error.errno)}"
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        # As above, while a folder was copied: source, target and reason of each file.
+        return UsageError.exit_code, error.args[0][0][-1]
     return CtcdError.exit_code, f"unexpected {shown(error)} (please report it)"
 
 

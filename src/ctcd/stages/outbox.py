@@ -132,14 +132,20 @@ def export(settings: Settings, to: Path, *, remove: bool = False) -> ExportRepor
 
 @contextmanager
 def _outboxes(settings: Settings) -> Iterator[tuple["list[Outbox]", dict[str, str]]]:
-    """Open the outboxes of a home, whether they are in use or not; yield them, and why others cannot be opened, by name."""
+    """Open the outboxes of a home, whether they are in use or not; yield them, and why others cannot be opened, by name.
+
+    Raises:
+        OSError: their folder cannot be read.
+    """
     from ctcd.serving.prediction_log.outbox import Outbox
     from ctcd.serving.prediction_log.outbox_files import SUFFIX
 
     unusable: dict[str, str] = {}
     with ExitStack() as stack:
         opened = []
-        for path in sorted(settings.outbox.glob(f"*{SUFFIX}")):
+        # For `glob`, a folder that may not be read is empty: the predictions of another user would be none.
+        files = settings.outbox.iterdir() if settings.outbox.exists() else ()
+        for path in sorted(file for file in files if file.suffix == SUFFIX):
             try:
                 outbox = stack.enter_context(closing(Outbox.attach(path)))
                 outbox.check()

@@ -205,6 +205,22 @@ def test_a_revision_that_does_not_exist_is_not_one_without_a_contract(
     assert f"{revision!r} is not a revision of the checkout" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_copied_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as an instance with the link that Emacs makes beside a file: what cannot be copied is named, and is no bug."""
+    (tmp_path / "instance").mkdir()
+    link = tmp_path / "instance" / ".#features.py"
+    link.symlink_to("somebody@host.1")
+
+    def fail(*_: object, **__: object) -> None:
+        shutil.copytree(link.parent, tmp_path / "copy")
+
+    monkeypatch.setattr(command_line, "app", fail)
+    assert run([]) == 2
+    assert capsys.readouterr().err == f"error: [Errno 2] No such file or directory: '{link}'\n"
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

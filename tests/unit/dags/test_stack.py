@@ -1,11 +1,13 @@
 """The local Airflow: the order in which its processes start, and what is said when one of them ends."""
 
+import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support.airflow_stack import LAST_LINES, Stack, running
+from support.airflow_stack import COMPONENTS, LAST_LINES, Stack, running
 from support.network import free_port
 
 from ctcd.errors import Unreachable
@@ -65,6 +67,52 @@ def test_nothing_that_runs_tasks_starts_before_the_api_server_takes_their_report
     *before, first, second = notes.read_text().split()
     assert before == ["dags", "starting", "starting", "starting", "healthy"]
     assert {first, second} == {"scheduler", "dag-processor"}
+
+
+def test_an_interrupt_while_it_ends_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each runs in a session of its own, where no signal of the terminal reaches it; so it is ended at once."""
+    program(tmp_path / "airflow", AIRFLOW.format(python=sys.executable, notes=str(tmp_path / "notes")))
+    program(tmp_path / "python", "#!/bin/sh\n")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        running(tmp_path / "home", tmp_path, port=free_port(), database="", environment={}) as stack,
+    ):
+        monkeypatch.setattr(stack.processes["scheduler"], "wait", interrupted)
+    monkeypatch.undo()
+    try:
+        assert {name for name, process in stack.processes.items() if process.wait(5)} == set(COMPONENTS)
+    finally:
+        for process in stack.processes.values():
+            process.kill()
+
+
+def test_only_the_first_interrupt_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends waits for others meanwhile, and whoever presses Ctrl-C again would leave them behind."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    script = runpy.run_path(str(Path(__file__).parents[3] / "scripts" / "airflow_stack.py"))
+    ended = []
+
+    def store(_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            for number in before:
+                signal.raise_signal(number)
+            ended.append("in order")
+
+    monkeypatch.setitem(script["main"].__globals__, "store", store)
+    monkeypatch.setitem(script["main"].__globals__, "bypass_proxies_for_loopback", lambda: None)
+    try:
+        script["main"]()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ended == ["in order"]
 
 
 @pytest.mark.parametrize("what", ["database", "DAGs"])

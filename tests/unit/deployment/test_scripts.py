@@ -297,15 +297,17 @@ def test_an_environment_is_ready_where_hooks_cannot_be_installed(tmp_path: Path,
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_the_hooks_are_installed_in_a_repository(tmp_path: Path, code: int) -> None:
-    """By the real git's configuration; a pre-commit that fails is a failure."""
+    """By the real git's configuration; a pre-commit that fails is a failure, and says why: on standard output."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)  # noqa: S607 - any git will do
     program = tmp_path / ".venv" / "bin" / "pre-commit"
     program.parent.mkdir(parents=True)
-    program.write_text(f'#!/bin/sh\necho "$*" >called\nexit {code}\n')
+    program.write_text(f'#!/bin/sh\necho "$*" >called\necho "because of $0"\nexit {code}\n')
     program.chmod(0o755)
-    done = subprocess.run([SCRIPTS / "install-hooks.sh"], env=environment, cwd=tmp_path, check=False)  # noqa: S603 - the repository's own script
-    assert done.returncode == code
+    done = subprocess.run(  # noqa: S603 - the repository's own script
+        [SCRIPTS / "install-hooks.sh"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (code, "because of .venv/bin/pre-commit\n")
     assert (tmp_path / "called").read_text() == "install --install-hooks\n"
 
 

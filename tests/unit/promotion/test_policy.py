@@ -238,7 +238,16 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
             read(pipe)
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), (b"a = ", "not TOML"), (b"\xff", "read")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        (b"a = ", "not TOML"),
+        (b"\xff", "read"),
+        (b"a = " + b"9" * 5000, "not TOML: Exceeds the limit"),
+        (b"a = " + b"[" * 5000, "not TOML: maximum recursion depth"),
+    ],
+)
 def test_unreadable_policy_is_named(content: bytes | None, message: str, tmp_path: Path) -> None:
     """A file that is missing, not TOML or not text gives a one-line error with its path."""
     path = tmp_path / "policy.toml"

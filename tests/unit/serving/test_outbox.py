@@ -10,6 +10,7 @@ import sys
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -534,6 +535,17 @@ def test_an_unreadable_outbox_does_not_hide_the_others(tmp_path: Path) -> None:
     assert found == [b"3.outbox", b"4.outbox"]
     assert [path.name for path in moved_aside(tmp_path)] == ["2-1.unreadable"]
     mine.close()
+
+
+def test_a_folder_that_cannot_be_read_is_not_one_without_outboxes(tmp_path: Path) -> None:
+    """Such as that of another user: nobody is told that no prediction waits. Before the first start there is none."""
+    settings = Settings(home=tmp_path)
+    assert list_outboxes(settings).waiting == {}
+    settings.outbox.touch()  # root may read every folder
+    for act in (list_outboxes, retry, partial(export, to=tmp_path / "exported")):
+        with pytest.raises(NotADirectoryError):
+            act(settings)
+    assert not (tmp_path / "exported").exists()
 
 
 def test_an_abandoned_outbox_that_cannot_be_used_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
