@@ -228,13 +228,13 @@ def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
         (["--label", "site"], "site: has 1 distinct value; a label has 2 to 100 classes"),
         (
             ["--label", "Outcome", "--key", "2nd reading"],
-            "2nd reading: has missing or malformed values, which a key may not have",
+            "2nd reading: has missing or malformed values in ",
         ),
         (["--label", "Outcome", "--date", "class"], "class: does not hold dates such as 2025-01-31"),
         (["--label", "Outcome", "--key", "day", "--date", "day"], "day: cannot have two roles"),
         (
             ["--label", "Outcome", "--key", "part_count"],
-            "part_count: is not unique, as a key must be: it repeats in 596 rows; --group may be what is meant",
+            "part_count: is not unique, as a key must be: it repeats in 596 rows (first: row ",
         ),
         (
             ["--label", "Outcome", "--name", "x" * 41],
@@ -251,6 +251,38 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+NO_DAY = (
+    "day: has missing or malformed values in 1 row (first: row 3), which the event date may not have "
+    "(correct these rows or leave them out)"
+)
+COPY = "order: is not unique, as a key must be: it repeats in 1 row (first: row 3) (leave out the copies"
+
+
+@pytest.mark.parametrize(
+    ("row", "roles", "message"),
+    [
+        ("A3,S1,2025-02-30", "--key order --date day", NO_DAY),
+        ("A3,S1,", "--date day", NO_DAY),
+        ("A2,S1,2025-01-02", "--key order", f"{COPY}, or give the column with --group in place of --key)"),
+        (
+            "A2,S1,2025-01-02",
+            "--key order --group shop --date day",
+            f"{COPY.replace('unique', 'unique together with shop and day')})",
+        ),
+    ],
+)
+def test_the_first_row_that_a_role_does_not_allow_is_named(
+    tmp_path: Path, row: str, roles: str, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A row without a date, or a copy of a key, is named by its number together with what to do about it."""
+    rows = [f"A{number},S1,2025-01-02,{number % 7},{'late' if number % 3 else 'no'}" for number in range(1, 61)]
+    rows[2] = f"{row},3,no"
+    data = tmp_path / "orders.csv"
+    data.write_text("\n".join(["order,shop,day,items,delivery", *rows]) + "\n", encoding="utf-8")
+    assert run(["init", str(data), "--label", "delivery", "--into", str(tmp_path / "contracts"), *roles.split()]) == 2
+    assert message in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
