@@ -253,6 +253,22 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_trivial_accuracy_is_that_of_all_rows_if_the_holdout_has_less(tmp_path: Path) -> None:
+    """A model that always answers the most frequent class stays below the floor on other rows than the holdout, too."""
+    random = np.random.default_rng(4)
+    shop = np.repeat(np.arange(30), 50)
+    rate = random.beta(0.5, 1.2, 30)[shop]
+    late = random.random(len(shop)) < rate
+    distance = (random.normal(size=len(shop)) + 2 * late).round(3)
+    frame = pd.DataFrame({"shop": shop, "distance": distance, "delivery": np.where(late, "late", "on time")})
+    frame.to_csv(tmp_path / "orders.csv", index=False)
+    found = draft(tmp_path / "orders.csv", label="delivery", group="shop")
+    share = float(1 - late.mean())
+    assert found.baselines.majority.accuracy < share - 0.02
+    floor = tomllib.loads(found.files["promotion.toml"])["floors"]["accuracy"]
+    assert floor == pytest.approx((share + found.baselines.logistic.accuracy) / 2, abs=0.006)
+
+
 NO_DAY = (
     "day: has missing or malformed values in 1 row (first: row 3), which the event date may not have "
     "(correct these rows or leave them out)"
