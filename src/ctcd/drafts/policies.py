@@ -110,7 +110,7 @@ def _floor(trivial: float, regression: float, found: Baselines) -> str:
     if gap < 1.5 * found.chance:
         reason = f"a regression reaches {regression:.2f}, a trivial model {trivial:.2f}: chance alone may be as much"
         return _disabled(reason)
-    return f"{trivial + gap:.2f}"
+    return f"{trivial + gap:.{2 if gap > 0.01 else 3}f}"  # rounding does not lower it to the trivial score
 
 
 def _half(recall: float) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from ctcd.contract.spec import Kind
 from ctcd.drafts.check import problems
 from ctcd.drafts.columns import read
 from ctcd.drafts.draft import GROWTH, _valid, draft
-from ctcd.drafts.policies import SLICED
+from ctcd.drafts.policies import SLICED, Baselines, _floor
 from ctcd.errors import DataRefused, UsageError
+from ctcd.model.metrics import Scores
 from ctcd.model.threshold import Threshold
 from ctcd.promotion.policy import Disabled, Slices, load_policy
 from ctcd.promotion.slices import cut
@@ -267,6 +269,13 @@ def test_the_trivial_accuracy_is_that_of_all_rows_if_the_holdout_has_less(tmp_pa
     assert found.baselines.majority.accuracy < share - 0.02
     floor = tomllib.loads(found.files["promotion.toml"])["floors"]["accuracy"]
     assert floor == pytest.approx((share + found.baselines.logistic.accuracy) / 2, abs=0.006)
+
+
+def test_a_floor_is_above_a_trivial_model_after_rounding() -> None:
+    """With many rows, a regression may be better by less than the second decimal shows, and not by chance."""
+    trivial = Scores(rows=40_000, accuracy=0.7514, macro_f1=0.43, recall={}, log_loss=0.56, ece=0.0)
+    found = Baselines(majority=trivial, logistic=replace(trivial, accuracy=0.7582))
+    assert [_floor(0.7514, 0.7582, found), _floor(0.7, 0.8, found)] == ["0.755", "0.75"]
 
 
 NO_DAY = (
