@@ -1122,6 +1122,17 @@ DEFECTS = [
         _code(name, f"drafts/{path}", old, new, f"unit/drafts/{test}", area=Area.CONFIGURATION)
         for name, path, old, new, test in (
             (
+                "drafted floor that the most frequent class of other rows than the holdout reaches", "policies.py",
+                "_floor(trivial, found.logistic.accuracy, found)",
+                "_floor(found.majority.accuracy, found.logistic.accuracy, found)",
+                "test_init.py::test_the_trivial_accuracy_is_that_of_all_rows_if_the_holdout_has_less",
+            ),
+            (
+                "drafted floor that rounding lowers to the score of a trivial model", "policies.py",
+                "{2 if gap > 0.01 else 3}f", "2f",
+                "test_init.py::test_a_floor_is_above_a_trivial_model_after_rounding",
+            ),
+            (
                 "drafted contract that accepts half of its rows as bad", "draft.py",
                 "round(min(2 * share, MAX_QUARANTINE), 2)", "MAX_QUARANTINE",
                 "test_init.py::test_the_rows_it_was_drafted_from_are_ingested",

@@ -56,7 +56,7 @@ def demo(
         # The data of another demo may be quite different.
         show_monitored(clock("monitor", lambda: data_stages.monitor_data(settings, day, accept_change=True)))
     else:
-        out.print("the data monitor is left out: it needs ctcd[contract]")
+        out.print("the data monitor is left out: it needs Great Expectations, which make install installs")
     if report.gate.reasons:
         raise GateRefused("; ".join(report.gate.reasons), where=f"version {report.gate.version}")
     with shown_progress() as progress:

@@ -83,7 +83,12 @@ def show_drift(report: "DriftReport") -> None:
         out.print(f"{what}, {sample.effective_rows:,.0f} effective: {sample.verdict}")
     for finding in report.findings:
         out.print(f"finding {finding.id}: {finding.subject}")
-    seen = f"{report.drifted} of {len(report.columns)} columns have drifted" if rows else "nothing was judged"
+    if rows:
+        seen = f"{report.drifted} of {len(report.columns)} columns have drifted"
+    elif report.samples:
+        seen = "nothing was judged"
+    else:
+        seen = "no predictions and no rows of the feature table to compare"
     out.print(f"{days}: {seen}; kept in {report.table}")
 
 

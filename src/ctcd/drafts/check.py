@@ -206,7 +206,11 @@ def synthetic_frame(contract: Contract, *, rows: int = ROWS, seed: int = 42) -> 
     frame, failures = typed(trim(pa.Table.from_pandas(texts, preserve_index=False)), contract)
     if failures:
         worst = failures[0]
-        raise DataRefused(f"{number_of(len(worst.rows), 'row')}: {worst.rule}", where=f"synthetic data, {worst.column}")
+        raise DataRefused(
+            f"{worst.rule} in {number_of(len(worst.rows), 'row')}",
+            where=f"synthetic data, {worst.column}",
+            hint="change the column's simulate=, or the rule",
+        )
     return labelled(frame, contract)
 
 

@@ -94,8 +94,8 @@ def draft(
     roles = {role: header and column_name(header) for role, header in given.items()}
     cells, complete = read(path, column_name(label))
     _require_free(cells.column_names, roles)
-    columns = _with_roles(examine(cells, contract_names(cells.column_names)), cells, roles, path)
-    _require_different(cells, roles)
+    columns = _with_roles(examine(cells, contract_names(cells.column_names)), cells, roles, path, complete=complete)
+    _require_different(cells, roles, complete=complete)
     target = next(each for each in columns if each.role is Role.LABEL)
     note_leaks(columns, target.values.astype("str").where(target.values.notna()))
     signals = measure(columns, target)
@@ -139,7 +139,9 @@ def draft(
     )
 
 
-def _with_roles(columns: list[Found], cells: pa.Table, roles: Mapping[Role, str | None], path: Path) -> list[Found]:
+def _with_roles(
+    columns: list[Found], cells: pa.Table, roles: Mapping[Role, str | None], path: Path, *, complete: bool
+) -> list[Found]:
     """Give the named columns their roles, and check that they can have them."""
     by_source = {each.source: each for each in columns}
     given = [source for source in roles.values() if source is not None]
@@ -153,7 +155,12 @@ def _with_roles(columns: list[Found], cells: pa.Table, roles: Mapping[Role, str 
         found = by_source[source]
         found.role, found.notes = role, [note for note in found.notes if "kept out" not in note]
         if role is not Role.LABEL and found.missing + found.malformed:
-            raise UsageError(f"has missing or malformed values, which a {role.value} may not have", where=source)
+            raise UsageError(
+                f"has missing or malformed values in {_rows(found.values.isna(), complete)}, "
+                f"which the {role.value.replace('_', ' ')} may not have",
+                where=source,
+                hint="correct these rows or leave them out",
+            )
         if role in (Role.KEY, Role.GROUP):
             _open(found, cells)
         if role is Role.EVENT_DATE and found.kind is not Kind.DATE:
@@ -203,14 +210,27 @@ def _open(found: Found, cells: pa.Table) -> None:
         found.low, found.high = min(0.0, found.low or 0.0), 2.0**31 - 1 if (found.high or 0.0) < 2**31 else 2.0**53
 
 
-def _require_different(cells: pa.Table, roles: Mapping[Role, str | None]) -> None:
+def _require_different(cells: pa.Table, roles: Mapping[Role, str | None], *, complete: bool) -> None:
     """Check that key, group and date together identify the rows if there is a key."""
     given = [source for role in KEYS if (source := roles[role]) is not None]
-    if roles[Role.KEY] is not None and (copies := int(cells.select(given).to_pandas().duplicated().sum())):
+    if roles[Role.KEY] is None:
+        return
+    copies = cells.select(given).to_pandas().duplicated()
+    if copies.any():
+        others = [source for source in given if source != roles[Role.KEY]]
+        together = f" together with {' and '.join(others)}" if others else ""
         raise UsageError(
-            f"is not unique, as a key must be: it repeats in {number_of(copies, 'row')}; --group may be what is meant",
+            f"is not unique{together}, as a key must be: it repeats in {_rows(copies, complete)}",
             where=str(roles[Role.KEY]),
+            hint="leave out the copies"
+            + ("" if roles[Role.GROUP] else ", or give the column with --group in place of --key"),
         )
+
+
+def _rows(chosen: pd.Series, complete: bool) -> str:
+    """Return how many rows are chosen, and which is the first, unless only some rows of the file were read."""
+    first = f" (first: row {int(chosen.to_numpy().argmax()) + 1:,})" if complete else ""
+    return f"{number_of(int(chosen.sum()), 'row')}{first}"
 
 
 def _require_free(sources: Iterable[str], roles: Mapping[Role, str | None]) -> None:

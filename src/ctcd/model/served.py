@@ -122,9 +122,9 @@ def load_scorer(folder: Path, contract: Contract) -> Scorer:
         UsageError: it was trained for another contract, or its answers differ from those recorded after training.
     """
     scorer = Scorer.load(folder)
-    _require(folder, "contract", (scorer.name, scorer.contract_version), (contract.name, contract.version))
-    _require(folder, "classes", scorer.classes, contract.classes)
-    _require(folder, "inputs", scorer.inputs, tuple(names(contract.model_inputs)))
+    _require(folder, "contract is", (scorer.name, scorer.contract_version), (contract.name, contract.version))
+    _require(folder, "classes are", scorer.classes, contract.classes)
+    _require(folder, "inputs are", scorer.inputs, tuple(names(contract.model_inputs)))
     verify_probes(scorer, folder)
     return scorer
 
@@ -132,7 +132,7 @@ def load_scorer(folder: Path, contract: Contract) -> Scorer:
 def _require(folder: Path, what: str, found: tuple[Any, ...], wanted: tuple[Any, ...]) -> None:
     if found != wanted:
         raise UsageError(
-            f"the model's {what} are {', '.join(found)} instead of {', '.join(wanted)}",
+            f"the model's {what} {', '.join(found)} instead of {', '.join(wanted)}",
             where=str(folder),
-            hint="train and promote a model on this contract",
+            hint="start the service with the contract of the model, or train and promote a model for this one",
         )

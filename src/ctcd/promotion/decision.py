@@ -422,7 +422,8 @@ def _difference(
         limit=-rule.margin,
         passed=found.lower >= -rule.margin,
         explanation=f"the interval of the difference is {found.lower:+.4f} to {found.upper:+.4f} "
-        f"over {number_of(found.groups, 'resampled group')}",
+        f"over {number_of(found.groups, 'resampled group')}"
+        + ("" if found.lower >= -rule.margin else f"; its lower end is below the limit {-rule.margin:+.4f}"),
     )
     if isinstance(slices, Slices):
         yield from _drops(candidate, champion, unseen, slices)

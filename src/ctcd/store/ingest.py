@@ -232,7 +232,9 @@ class _Loader:
         where = str(self._plan.source.path)
         if not self._read:
             raise DataRefused("the file has no rows", where=where, hint="give a file with rows")
-        hint = "nothing was written; correct the rows, or the contract's max_quarantine_share"
+        hint = (
+            "nothing was written; correct the rows, or the contract: the rules that they break, or max_quarantine_share"
+        )
         require_few(self._quarantined, self._read, self._reasons, self._contract, where=where, hint=hint)
 
 

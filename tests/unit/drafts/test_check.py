@@ -59,7 +59,7 @@ EDITS = {
     "switch in the place of the slices' columns": ("promotion.toml", "[slices.by]", 'by = { disabled = true, reason = "no slices yet" }\n[unused]', "promotion.toml", "slices.by.disabled: Input should be a valid list"),
     "neither word nor edges": ("promotion.toml", 'maker = "each value"', 'maker = "each"', "promotion.toml", "slices.by.maker: Input should be 'each value'"),
     "example that is out of bounds": ("features.py", "example=20.5", "example=2000.5", "examples", "power"),
-    "synthetic data out of bounds": ("features.py", "quantiles=(0.5, 3, 6, 11, 34)", "quantiles=(0.5, 3, 6, 11, 340)", "synthetic data, vibration", "above 100"),
+    "synthetic data out of bounds": ("features.py", "quantiles=(0.5, 3, 6, 11, 34)", "quantiles=(0.5, 3, 6, 11, 340)", "synthetic data, vibration", "is above 100 in "),
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from ctcd.contract.spec import Kind
 from ctcd.drafts.check import problems
 from ctcd.drafts.columns import read
 from ctcd.drafts.draft import GROWTH, _valid, draft
-from ctcd.drafts.policies import SLICED
+from ctcd.drafts.policies import SLICED, Baselines, _floor
 from ctcd.errors import DataRefused, UsageError
+from ctcd.model.metrics import Scores
 from ctcd.model.threshold import Threshold
 from ctcd.promotion.policy import Disabled, Slices, load_policy
 from ctcd.promotion.slices import cut
@@ -228,13 +230,13 @@ def test_roles_that_are_named_are_taken(table: Path, tmp_path: Path) -> None:
         (["--label", "site"], "site: has 1 distinct value; a label has 2 to 100 classes"),
         (
             ["--label", "Outcome", "--key", "2nd reading"],
-            "2nd reading: has missing or malformed values, which a key may not have",
+            "2nd reading: has missing or malformed values in ",
         ),
         (["--label", "Outcome", "--date", "class"], "class: does not hold dates such as 2025-01-31"),
         (["--label", "Outcome", "--key", "day", "--date", "day"], "day: cannot have two roles"),
         (
             ["--label", "Outcome", "--key", "part_count"],
-            "part_count: is not unique, as a key must be: it repeats in 596 rows; --group may be what is meant",
+            "part_count: is not unique, as a key must be: it repeats in 596 rows (first: row ",
         ),
         (
             ["--label", "Outcome", "--name", "x" * 41],
@@ -251,6 +253,61 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_trivial_accuracy_is_that_of_all_rows_if_the_holdout_has_less(tmp_path: Path) -> None:
+    """A model that always answers the most frequent class stays below the floor on other rows than the holdout, too."""
+    random = np.random.default_rng(4)
+    shop = np.repeat(np.arange(30), 50)
+    rate = random.beta(0.5, 1.2, 30)[shop]
+    late = random.random(len(shop)) < rate
+    distance = (random.normal(size=len(shop)) + 2 * late).round(3)
+    frame = pd.DataFrame({"shop": shop, "distance": distance, "delivery": np.where(late, "late", "on time")})
+    frame.to_csv(tmp_path / "orders.csv", index=False)
+    found = draft(tmp_path / "orders.csv", label="delivery", group="shop")
+    share = float(1 - late.mean())
+    assert found.baselines.majority.accuracy < share - 0.02
+    floor = tomllib.loads(found.files["promotion.toml"])["floors"]["accuracy"]
+    assert floor == pytest.approx((share + found.baselines.logistic.accuracy) / 2, abs=0.006)
+
+
+def test_a_floor_is_above_a_trivial_model_after_rounding() -> None:
+    """With many rows, a regression may be better by less than the second decimal shows, and not by chance."""
+    trivial = Scores(rows=40_000, accuracy=0.7514, macro_f1=0.43, recall={}, log_loss=0.56, ece=0.0)
+    found = Baselines(majority=trivial, logistic=replace(trivial, accuracy=0.7582))
+    assert [_floor(0.7514, 0.7582, found), _floor(0.7, 0.8, found)] == ["0.755", "0.75"]
+
+
+NO_DAY = (
+    "day: has missing or malformed values in 1 row (first: row 3), which the event date may not have "
+    "(correct these rows or leave them out)"
+)
+COPY = "order: is not unique, as a key must be: it repeats in 1 row (first: row 3) (leave out the copies"
+
+
+@pytest.mark.parametrize(
+    ("row", "roles", "message"),
+    [
+        ("A3,S1,2025-02-30", "--key order --date day", NO_DAY),
+        ("A3,S1,", "--date day", NO_DAY),
+        ("A2,S1,2025-01-02", "--key order", f"{COPY}, or give the column with --group in place of --key)"),
+        (
+            "A2,S1,2025-01-02",
+            "--key order --group shop --date day",
+            f"{COPY.replace('unique', 'unique together with shop and day')})",
+        ),
+    ],
+)
+def test_the_first_row_that_a_role_does_not_allow_is_named(
+    tmp_path: Path, row: str, roles: str, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A row without a date, or a copy of a key, is named by its number together with what to do about it."""
+    rows = [f"A{number},S1,2025-01-02,{number % 7},{'late' if number % 3 else 'no'}" for number in range(1, 61)]
+    rows[2] = f"{row},3,no"
+    data = tmp_path / "orders.csv"
+    data.write_text("\n".join(["order,shop,day,items,delivery", *rows]) + "\n", encoding="utf-8")
+    assert run(["init", str(data), "--label", "delivery", "--into", str(tmp_path / "contracts"), *roles.split()]) == 2
+    assert message in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -502,6 +502,8 @@ def test_a_person_sees_what_has_drifted_and_what_was_not_judged(
     assert (
         "10 rows of the feature table, compared with version 5, 10 effective: too few rows" in capsys.readouterr().out
     )
+    show_drift(replace(report, samples=(), columns=()))
+    assert "2025-09-03: no predictions and no rows of the feature table to compare" in capsys.readouterr().out
 
 
 def test_drift_needs_both_chance_and_size_to_be_exceeded(store: Engine) -> None:

@@ -384,6 +384,7 @@ def test_better_model_replaces_the_champion() -> None:
     assert (decision.candidate, decision.champion) == ("a", "b")
     found = {rule.name: rule for rule in decision.rules}
     assert found["macro f1, 95% interval, lower end"].limit == -0.02
+    assert "below" not in found["macro f1, 95% interval, lower end"].explanation
 
 
 def test_lucky_difference_within_wide_noise_is_refused() -> None:
@@ -398,6 +399,8 @@ def test_lucky_difference_within_wide_noise_is_refused() -> None:
     predicted[hits] = (truth[hits] + 1) % len(CLASSES)
     candidate = with_predictions(replace(champion, run_id="run-a", version="a"), predicted)
     assert "macro f1, 95% interval, lower end" in failed(candidate, champion)
+    [reason] = [each for each in decide(candidate, champion, KEEP).reasons if "interval" in each]
+    assert reason.endswith("; its lower end is below the limit -0.0200")
 
 
 def test_another_holdout_cannot_be_compared() -> None:

@@ -57,8 +57,9 @@ def test_a_model_that_does_not_fit_the_contract_is_not_built(model_folder: Path,
     """As when the contract has changed since it was trained: nothing is written, so the Bento that is there stays."""
     settings = Settings(home=tmp_path / "home")
     newer = replace(INSTANCE, contract=replace(INSTANCE.contract, version="9.0.0"))
-    with pytest.raises(UsageError, match=r"the model's contract are .* instead of .*9\.0\.0"):
+    with pytest.raises(UsageError, match=r"the model's contract is .* instead of .*9\.0\.0") as refused:
         bento.build(INFO, model_folder, settings, newer)
+    assert "start the service with the contract of the model" in refused.value.hint
     assert not settings.home.exists()
 
 

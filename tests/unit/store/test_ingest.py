@@ -323,7 +323,7 @@ def test_too_many_bad_rows_leave_nothing(store: Engine, tmp_path: Path) -> None:
         "day is not a calendar date (1 row, first in line 100); "
         "condition is not one of failing, worn, sound (1 row, first in line 101); "
         "duplicate key (1 row, first in line 102) "
-        "(nothing was written; correct the rows, or the contract's max_quarantine_share)"
+        "(nothing was written; correct the rows, or the contract: the rules that they break, or max_quarantine_share)"
     )
     assert everything(store) == before
 
