@@ -41,7 +41,7 @@ def test_a_model_of_another_contract_is_refused(scorer: Scorer, tmp_path: Path) 
     assert load_scorer(folder, CONTRACT).classes == scorer.classes
     others = {
         "contract": replace(CONTRACT, version="2.0.0"),
-        "contract are": replace(CONTRACT, name="other"),
+        "contract is": replace(CONTRACT, name="other"),
     }
     for what, contract in others.items():
         with pytest.raises(UsageError, match=f"the model's {what}.*train and promote"):
