@@ -451,6 +451,7 @@ DEFINITIONS = [
     ("types of our own code not checked", PROJECT, 'module = ["great_expectations.*"]', 'module = ["great_expectations.*", "ctcd.*"]', "mypy.overrides"),
     ("rule for secrets and shells switched off", PROJECT, "ignore = [\n", 'ignore = [\n    "S",\n', "ruff.lint.ignore"),
     ("tests selected by name in the configuration", PROJECT, '"--strict-markers", "--strict-config"', '"--strict-markers", "-k", "not slow", "--strict-config"', "pytest.ini_options.addopts"),
+    ("test skipped because its list of parameters is empty", PROJECT, 'empty_parameter_set_mark = "fail_at_collect"\n', "", "empty_parameter_set_mark"),
     ("warnings that fail no test", PROJECT, '    "error",\n    "ignore:Using', '    "default",\n    "ignore:Using', "filterwarnings"),
     ("hook of pytest that decides what fails", "tests/conftest.py", "def pytest_collection_finish()", "def pytest_runtest_makereport() -> None:\n    pass\n\n\ndef pytest_collection_finish()", "tests/conftest.py"),
     ("checkout tested in place of the wheel", "tests/conftest.py", "        assert Path(str(ctcd.__file__)).is_relative_to", "        Path(str(ctcd.__file__)).is_relative_to", "_the_wheel_is_what_is_tested"),
@@ -532,6 +533,10 @@ TESTS_LEFT_OUT = [
             ("test that returns at once under a condition", "if True:\n        return\n    assert given"),
             ("test whose assertion is never reached", "if False:\n        assert given"),
             ("test that only computes", "found = given + 1"),
+            ("test whose failure is suppressed", "with suppress(AssertionError):\n        assert given"),
+            ("test whose failure is caught", "try:\n        assert given\n    except (OSError, Exception):\n        pass"),
+            ("test that passes where a program is missing", 'if not shutil.which("redis-server"):\n        return\n    assert given'),
+            ("test that passes where a variable is set", 'if "CI" in os.environ:\n        print(given)\n        return\n    assert given'),
         )
     ),
     ("tests of an instance that are gone", TESTED, _without("tests/contracts/test_policies.py"), "tests/contracts/test_policies.py has 0"),

@@ -43,6 +43,11 @@ UNTESTED = re.compile(
 )
 """What keeps a test from running, or from failing; no file may contain it, see `switched_off`."""
 
+MACHINE = re.compile(r"\b(environ|getenv|which|platform|find_spec|gete?uid|cpu_count)\b")
+"""What a test asks about the machine that it runs on."""
+SWALLOWING = re.compile(r"\b(AssertionError|(Base)?Exception(Group)?)\b")
+"""An exception that a failed assertion is."""
+
 FOR_PEOPLE = ("apiVersion", "description", "kind", "runbook_url", "summary", "x-reasons")
 RULE = re.compile(r"^([\w.$()/%-]+):(?!=)(.*?)(?:##.*)?$", re.MULTILINE)
 ASKING = re.compile(
@@ -637,8 +642,23 @@ def _idle(text: str) -> list[str]:
         for node in ast.walk(_module(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.name.startswith("test_")
-        and not any(_checks(part) for statement in _reached(node.body) for part in ast.walk(statement))
+        and (_passes(node) or not any(_checks(part) for each in _reached(node.body) for part in ast.walk(each)))
     ]
+
+
+def _passes(test: ast.AST) -> bool:
+    """Return whether a test passes although an assertion of it fails, or without one where the machine is another."""
+    for node in ast.walk(test):
+        match node:
+            case ast.Call(func=ast.Name(id="suppress") | ast.Attribute(attr="suppress"), args=caught):
+                if any(SWALLOWING.search(ast.unparse(each)) for each in caught):
+                    return True
+            case ast.ExceptHandler(type=caught):
+                if caught is None or SWALLOWING.search(ast.unparse(caught)):
+                    return True
+            case ast.If(test=asked, body=[*_, ast.Return()]) if MACHINE.search(ast.unparse(asked)):
+                return True
+    return False
 
 
 def _reached(body: list[ast.stmt]) -> Iterator[ast.stmt]:
