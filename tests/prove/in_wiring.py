@@ -8,6 +8,8 @@ SHIPPED = "integration/serving/test_shipping_process.py"
 DEFAULTS = "integration/cli/test_real_defaults.py"
 MIDNIGHT = "unit/stages/test_days.py::test_a_row_exactly_at_midnight_counts_once"
 KEPT = "unit/stages/test_days.py::test_seven_days_of_snapshots_are_kept"
+MANIFESTS = "unit/stages/test_handed_on.py::test_manifests_name_one_version_and_its_image"
+CACHED = "unit/serving/test_cache.py::test_each_model_that_comes_later_has_the_cache_too"
 FIELDS = "unit/serving/test_log_agreement.py::test_every_field_of_the_log_is_what_the_client_was_told"
 DELAY = "unit/serving/test_log_agreement.py::test_a_known_delay_is_in_every_record_of_a_duration"
 ROUTES = "unit/serving/test_agreement_of_routes.py::test_all_routes_agree_before_and_after_each_kind_of_swap"
@@ -91,6 +93,64 @@ DEFECTS = [
         "stop that is not on record", "stages/deployment.py",
         "open_registry(settings).record_stop(reason=reason, target=_place(settings, target))", "open_registry(settings)",
         "integration/deployment/test_release.py::test_a_stop_is_on_record_once",
+    ),
+    _service(
+        "confidence of the most probable class in the log", "serving/prediction_log/records.py",
+        "                confidence=confidence,", "                confidence=max(probabilities or [confidence]),", FIELDS,
+    ),
+    _service(
+        "confidence of the most probable class in an answer", "serving/predictor.py",
+        "            confidence=confidence,", "            confidence=max(probabilities),", FIELDS,
+    ),
+    _service(
+        "confidence of the most probable class in a batch", "serving/batch_predictor.py",
+        '"confidence": confidence,', '"confidence": max([confidence, *each]),', FIELDS,
+    ),
+    _service(
+        "confidence of the most probable class in a shadow", "serving/prediction_log/shadow.py",
+        "confidence=found.confidences[place],", "confidence=max(found.probabilities[place]),",
+        "unit/serving/test_traffic.py::test_a_shadow_is_logged_and_never_given",
+    ),
+    _service(
+        "confidence of the most probable class from the cache", "serving/cache.py",
+        "row[self.classes.index(best)] for best, row", "max(row) for _best, row",
+        "unit/serving/test_cache.py::test_the_confidence_of_a_kept_answer_is_that_of_its_class",
+    ),
+    _code(
+        "confidence of the most probable class in a score", "scoring/store.py",
+        '"confidence": confidence,', '"confidence": max([confidence, *probabilities]),',
+        "unit/scoring/test_store.py::test_the_confidence_of_a_score_is_that_of_its_class",
+    ),
+    _code(
+        "confidence of the most probable class in a file", "model/scorer.py",
+        "np.array(self.confidences, dtype=np.float64)", "table.max(axis=1, numeric_only=True)",
+        "unit/model/test_scorer.py::test_a_threshold_decides_and_is_kept",
+    ),
+    _service(
+        "champion that is swapped in without the cache", "serving/runtime.py",
+        "champion=self._prepared(served))", "champion=served)", CACHED,
+    ),
+    _service(
+        "challenger without the cache", "serving/runtime.py",
+        "Split(self.served, self._prepared(running.served), assigned)", "Split(self.served, running.served, assigned)", CACHED,
+    ),
+    _service(
+        "predictions of a file counted for a run instead of a variant", "serving/requests/files.py",
+        "frame.model_version, frame.variant, strict", "frame.model_version, frame.run_id, strict",
+        "unit/serving/test_uploads.py::test_a_file_is_scored_like_in_batch",
+    ),
+    _service(
+        "records counted as predictions", "serving/prediction_log/shipper.py",
+        "self._accepted(sent)", "self._accepted(len(rows))",
+        "unit/serving/test_shipper.py::test_predictions_are_counted_and_not_their_records",
+    ),
+    _code(
+        "manifests that name the newest version instead of the champion", "stages/deployment.py",
+        "version = open_registry(settings).champion().version", "version = open_registry(settings).versions()[0].version", MANIFESTS,
+    ),
+    _code(
+        "manifests of a version with the champion's image", "stages/deployment.py",
+        "        image = released_image(settings, version=version)\n", "        image = released_image(settings)\n", MANIFESTS,
     ),
     _code(
         "store without its log that is called up to date", "stages/data.py",
