@@ -9,6 +9,8 @@ DEFAULTS = "integration/cli/test_real_defaults.py"
 MIDNIGHT = "unit/stages/test_days.py::test_a_row_exactly_at_midnight_counts_once"
 KEPT = "unit/stages/test_days.py::test_seven_days_of_snapshots_are_kept"
 MANIFESTS = "unit/stages/test_handed_on.py::test_manifests_name_one_version_and_its_image"
+KINDS = "broker/test_kinds.py"
+OUTLIVES = f"{KINDS}::test_what_a_broker_holds_outlives_its_restart"
 CACHED = "unit/serving/test_cache.py::test_each_model_that_comes_later_has_the_cache_too"
 FIELDS = "unit/serving/test_log_agreement.py::test_every_field_of_the_log_is_what_the_client_was_told"
 DELAY = "unit/serving/test_log_agreement.py::test_a_known_delay_is_in_every_record_of_a_duration"
@@ -143,6 +145,48 @@ DEFECTS = [
         "records counted as predictions", "serving/prediction_log/shipper.py",
         "self._accepted(sent)", "self._accepted(len(rows))",
         "unit/serving/test_shipper.py::test_predictions_are_counted_and_not_their_records",
+    ),
+    _service(
+        "RabbitMQ's requests lost when it is restarted", "serving/broker.py",
+        "RabbitQueue(names.requests, durable=True)", "RabbitQueue(names.requests, durable=False)", OUTLIVES,
+    ),
+    _service(
+        "RabbitMQ's answers lost when it is restarted", "serving/broker.py",
+        "RabbitQueue(each, durable=True)", "RabbitQueue(each, durable=False)", OUTLIVES,
+    ),
+    _service(
+        "answers that RabbitMQ keeps in memory only", "serving/broker.py",
+        'publish={"persist": True, ', 'publish={"persist": False, ', OUTLIVES,
+    ),
+    _service(
+        "messages of before the first consumer that Kafka does not deliver", "serving/broker.py",
+        'auto_offset_reset="earliest"', 'auto_offset_reset="latest"',
+        f"{KINDS}::test_a_first_consumer_reads_what_was_sent_before",
+    ),
+    _service(
+        "message acknowledged as it is received", "serving/broker.py",
+        "ack_policy=AckPolicy.MANUAL", "ack_policy=AckPolicy.ACK_FIRST",
+        f"{KINDS}::test_a_message_waits_for_its_acknowledgement",
+    ),
+    _service(
+        "password of a broker whose group is gone", "serving/broker.py",
+        'where=urls.masked(url),\n            hint="start this again"', 'where=url,\n            hint="start this again"',
+        f"{KINDS}::test_the_end_of_a_group_is_told_without_the_password",
+    ),
+    _service(
+        "messages whose times count for nobody", "serving/broker.py",
+        "time.monotonic() - began, result.variant)", "time.monotonic() - began)",
+        f"{KINDS}::test_a_message_is_answered_and_poison_dead_lettered",
+    ),
+    _service(
+        "later answer that names the champion only", "serving/requests/answering.py",
+        "model_version=answer.model_version, variant=answer.variant)", 'model_version=answer.model_version, variant="champion")',
+        "unit/serving/test_requests.py::test_an_answer_names_all_who_gave_it",
+    ),
+    _code(
+        "deployment on record that replaced nothing", "stages/deployment.py",
+        "info, before=deployment.before,", "info, before=None,",
+        "integration/deployment/test_release.py::test_the_report_says_what_was_promoted_and_what_was_champion_before",
     ),
     _code(
         "manifests that name the newest version instead of the champion", "stages/deployment.py",
