@@ -574,6 +574,7 @@ PROMISES = [
     ("personal values in the reason of a decision", "promotion/evaluation.py", "include_input=False", "include_input=True", "include_input"),
     ("training on what the monitor has not looked at", "dags/continuous_training.py", "extract >> validate >> monitor >> prepare", "extract >> validate >> [monitor, prepare]", "order"),
     ("monitor of the DAG that accepts every change", "dags/continuous_training.py", 'command=["monitor"]', 'command=["monitor", "--accept-change"]', "monitor(command)"),
+    ("health check that waits longer than Docker", "docker/healthcheck.py", "SECONDS = 4.0", "SECONDS = 40.0", "SECONDS"),
     ("refusal of the gate that is taken for an error", "dags/continuous_training.py", "success_codes=(0, 4)", "success_codes=(0,)", "gate(success_codes)"),
 ]  # fmt: skip
 
@@ -608,6 +609,9 @@ RUNNING = [
     ("service that is down and calls nobody", "docker/prometheus/rules.yml", 'job="api"} == 0\n        for: 1m\n        labels: {severity: page}', 'job="api"} == 0\n        for: 1m\n        labels: {severity: ticket}', "ApiDown].labels.severity"),
     ("database that trusts every host", "docker/postgres/entrypoint.sh", "'host all all all scram-sha-256'", "'host all all all trust'", "docker/postgres/entrypoint.sh"),
     ("webhook that is given and told nothing", "docker/alertmanager/start.sh", "receiver=webhook url=", "receiver=nobody url=", "docker/alertmanager/start.sh"),
+    ("new instance whose models may be worse", "src/ctcd/templates/instance/promotion.toml.j2", "margin = 0.02", "margin = 0.05", "promotion.toml.j2"),
+    ("new instance whose service may be slow", "src/ctcd/templates/instance/service.toml.j2", "p95_ms = 25.0", "p95_ms = 250.0", "service.toml.j2"),
+    ("new instance whose monitor tolerates more", "src/ctcd/templates/instance/monitoring.toml.j2", "null_share = 0.01", "null_share = 0.5", "monitoring.toml.j2"),
     ("alert that comes when all is lost", "docker/prometheus/rules.yml", "> 80000", "> 99999", "OutboxFillsUp"),
 ]  # fmt: skip
 

@@ -146,7 +146,7 @@ def source_files() -> dict[str, str]:
     """Return the text of every module that ships or is a gate, by its path below `src/ctcd` or in the repository."""
     package = ROOT / "src" / "ctcd"
     shipped = {str(path.relative_to(package)): path for path in package.rglob("*.py")}
-    places = ("dags", "scripts", "tests/adopt", "tests/load", "tests/prove")
+    places = ("dags", "docker", "examples/patterns", "scripts", "tests/adopt", "tests/load", "tests/prove")
     others = {str(path.relative_to(ROOT)): path for place in places for path in (ROOT / place).glob("*.py")}
     # The catalogue is no gate.
     others = {name: path for name, path in others.items() if not path.name.startswith(("in_", "subjects"))}
@@ -154,9 +154,13 @@ def source_files() -> dict[str, str]:
 
 
 def running_files() -> dict[str, str]:
-    """Return the text of every file that says how images, containers and pods run, by its path in the repository."""
+    """Return the text of every file that says how images, containers and pods run, by its path in the repository.
+
+    And of those that the policies of a new instance are made from: until somebody confirms them, they are its limits.
+    """
     found = [path for folder in ("deploy", "docker") for path in (ROOT / folder).rglob("*")]
     files = [path for path in found if path.suffix in (".cfg", ".sh", ".yaml", ".yml") or path.name == "Dockerfile"]
+    files += (ROOT / "src" / "ctcd" / "templates" / "instance").glob("*.toml.j2")
     return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(files)}
 
 
