@@ -11,6 +11,7 @@ KEPT = "unit/stages/test_days.py::test_seven_days_of_snapshots_are_kept"
 MANIFESTS = "unit/stages/test_handed_on.py::test_manifests_name_one_version_and_its_image"
 KINDS = "broker/test_kinds.py"
 OUTLIVES = f"{KINDS}::test_what_a_broker_holds_outlives_its_restart"
+UNTAGGED = "unit/deployment/test_deployed_image.py::test_a_tag_reaches_no_target"
 CACHED = "unit/serving/test_cache.py::test_each_model_that_comes_later_has_the_cache_too"
 FIELDS = "unit/serving/test_log_agreement.py::test_every_field_of_the_log_is_what_the_client_was_told"
 DELAY = "unit/serving/test_log_agreement.py::test_a_known_delay_is_in_every_record_of_a_duration"
@@ -187,6 +188,15 @@ DEFECTS = [
         "deployment on record that replaced nothing", "stages/deployment.py",
         "info, before=deployment.before,", "info, before=None,",
         "integration/deployment/test_release.py::test_the_report_says_what_was_promoted_and_what_was_champion_before",
+    ),
+    _code(
+        "recorded tag that runs on a Docker host", "deployment/compose.py",
+        "image = require_digest(tag)", "image = tag or require_digest(tag)", UNTAGGED,
+    ),
+    _service(
+        "process that closes connections before its clients do", "serving/launch.py",
+        '        "--timeout-keep-alive",\n        str(KEEP_ALIVE_SECONDS),\n', "",
+        "unit/serving/test_launch.py::test_a_service_keeps_connections_open_as_long_as_in_its_image",
     ),
     _code(
         "manifests that name the newest version instead of the champion", "stages/deployment.py",
