@@ -574,6 +574,7 @@ PROMISES = [
     ("personal values in the reason of a decision", "promotion/evaluation.py", "include_input=False", "include_input=True", "include_input"),
     ("training on what the monitor has not looked at", "dags/continuous_training.py", "extract >> validate >> monitor >> prepare", "extract >> validate >> [monitor, prepare]", "order"),
     ("monitor of the DAG that accepts every change", "dags/continuous_training.py", 'command=["monitor"]', 'command=["monitor", "--accept-change"]', "monitor(command)"),
+    ("connection used without a look whether it is still there", "store/engine.py", "        pool_pre_ping=True,\n", "", "pool_pre_ping"),
     ("health check that waits longer than Docker", "docker/healthcheck.py", "SECONDS = 4.0", "SECONDS = 40.0", "SECONDS"),
     ("refusal of the gate that is taken for an error", "dags/continuous_training.py", "success_codes=(0, 4)", "success_codes=(0,)", "gate(success_codes)"),
 ]  # fmt: skip

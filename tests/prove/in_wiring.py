@@ -12,6 +12,7 @@ MANIFESTS = "unit/stages/test_handed_on.py::test_manifests_name_one_version_and_
 KINDS = "broker/test_kinds.py"
 OUTLIVES = f"{KINDS}::test_what_a_broker_holds_outlives_its_restart"
 UNTAGGED = "unit/deployment/test_deployed_image.py::test_a_tag_reaches_no_target"
+STRICT = "integration/store/test_engine.py::test_every_session_is_strict_and_in_utc"
 CACHED = "unit/serving/test_cache.py::test_each_model_that_comes_later_has_the_cache_too"
 FIELDS = "unit/serving/test_log_agreement.py::test_every_field_of_the_log_is_what_the_client_was_told"
 DELAY = "unit/serving/test_log_agreement.py::test_a_known_delay_is_in_every_record_of_a_duration"
@@ -197,6 +198,18 @@ DEFECTS = [
         "process that closes connections before its clients do", "serving/launch.py",
         '        "--timeout-keep-alive",\n        str(KEEP_ALIVE_SECONDS),\n', "",
         "unit/serving/test_launch.py::test_a_service_keeps_connections_open_as_long_as_in_its_image",
+    ),
+    _code(
+        "predictions that are cut to fit their columns", "store/engine.py",
+        "{_session(f'{_SQL_MODE},NO_BACKSLASH_ESCAPES')}", "{_session('NO_BACKSLASH_ESCAPES')}", STRICT,
+    ),
+    _code(
+        "sessions in the time zone of the server", "store/engine.py",
+        "SET time_zone='+00:00', sql_mode", "SET sql_mode", STRICT,
+    ),
+    _code(
+        "reads that see what they saw first", "store/engine.py",
+        'ISOLATION = "READ COMMITTED"', 'ISOLATION = "REPEATABLE READ"', STRICT,
     ),
     _code(
         "manifests that name the newest version instead of the champion", "stages/deployment.py",

@@ -74,7 +74,7 @@ LIMITING = frozenset(
             "max_workers",
             "minutes",
         ),
-        *("pool", "read_only", "schedule", "success_codes", "timeout", "trigger_rule"),
+        *("pool", "pool_pre_ping", "read_only", "schedule", "success_codes", "timeout", "trigger_rule"),
     }
 )
 """Arguments that limit something, keep something secret, or say when and in whose turn something runs."""

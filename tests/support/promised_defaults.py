@@ -1051,6 +1051,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "connect(shipping)": False,
         "refusal(lost)": False,
         "create_engine(hide_parameters)": [True, True],
+        "create_engine(pool_pre_ping)": True,  # a connection that the server has ended meanwhile is made again
         "JSONEncoder(allow_nan)": False,
     },
     "store/ingest.py": {
