@@ -6,19 +6,24 @@ which a message is answered and acknowledged, which no client of a real server s
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError  # type: ignore[import-untyped] # it has no types
+from faststream import AckPolicy
 from faststream.kafka import TestKafkaBroker, testing
-from faststream.rabbit import TestRabbitBroker
+from faststream.rabbit import RabbitQueue, TestRabbitBroker
 from jsonschema import Draft202012Validator
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.serving import empty_store, pinned, row_of
 
+from ctcd.errors import NotFound
 from ctcd.serving import broker
 from ctcd.serving.broker import Consumer, names_of
 from ctcd.serving.metrics import Metrics
@@ -82,6 +87,71 @@ def test_a_message_is_answered_and_poison_dead_lettered(runtime: Runtime, tmp_pa
     PAYLOAD.batch_prediction.model_validate_json(json.dumps(happened[0][2]), strict=True)
     assert happened[2][2]["problem"]["status"] == 422
     assert variants == ["champion", None]
+    took = "ctcd_request_seconds_count", {"model": CONTRACT.name, "route": broker.ROUTE, "variant": "champion"}
+    assert runtime.metrics.labelled(CONTRACT.name).get_sample_value(*took) == 1
+
+
+@pytest.mark.parametrize("scheme", broker.KINDS)
+def test_a_message_waits_for_its_acknowledgement(tmp_path: Path, scheme: str) -> None:
+    """None is acknowledged because it was received: it would be lost with the process."""
+    policies: list[AckPolicy] = []
+
+    def subscriber(ack_policy: AckPolicy) -> Callable[[Any], None]:
+        policies.append(ack_policy)
+        return lambda _: None
+
+    kind = replace(broker._kind(f"{scheme}://127.0.0.1:1", NAMES, 60), sources=[partial(subscriber)])
+    unused: Any = SimpleNamespace(answering=None)
+    Consumer(kind, NAMES, unused, PAYLOAD, pinned(tmp_path))
+    assert policies == [AckPolicy.MANUAL]
+
+
+def test_what_a_broker_holds_outlives_its_restart() -> None:
+    """RabbitMQ's queues and answers are on its disk."""
+    kind = broker._kind("amqp://127.0.0.1:1", NAMES, 60)
+    queues = [kind.sources[0].args[0]]
+
+    async def declare(queue: RabbitQueue) -> None:
+        queues.append(queue)
+
+    async def prepare() -> None:
+        await kind.prepare()
+
+    with patch.object(kind.broker, "connect", AsyncMock()), patch.object(kind.broker, "declare_queue", declare):
+        asyncio.run(prepare())
+    assert {queue.name: queue.durable for queue in queues} == dict.fromkeys(
+        (NAMES.requests, NAMES.answers, NAMES.dead_letters), True
+    )
+    assert kind.publish["persist"] is True
+
+
+def test_a_first_consumer_reads_what_was_sent_before() -> None:
+    """Kafka's group begins with the oldest message; otherwise those of before the first start would be lost."""
+    [source] = broker._kind("kafka://127.0.0.1:1", NAMES, 60).sources
+    assert (source.keywords["group_id"], source.keywords["auto_offset_reset"]) == (NAMES.group, "earliest")
+
+
+def test_the_end_of_a_group_is_told_without_the_password(runtime: Runtime, tmp_path: Path) -> None:
+    """Whoever reads the message need not be allowed to read the stream."""
+
+    class Ended:
+        """Ends at once, as the subscribers do if their group is deleted."""
+
+        def __init__(self, *_: object, on_shutdown: list[Callable[[], Awaitable[None]]], **_named: object) -> None:
+            self._ended = on_shutdown
+
+        async def run(self) -> None:
+            for each in self._ended:
+                await each()
+
+    url = "amqp://tester:mkPassword8Qz4Xw2@127.0.0.1:1"  # pragma: allowlist secret
+    with (
+        patch.object(broker, "FastStream", Ended),
+        patch.object(Consumer, "listens", new=False),
+        pytest.raises(NotFound, match="the consumer group does not exist") as refused,
+    ):
+        asyncio.run(broker._consume(url, runtime, pinned(tmp_path), INSTANCE))
+    assert "mkPassword8Qz4Xw2" not in str(refused.value)
 
 
 @pytest.mark.parametrize(("rows", "buried"), [(GOOD, 413), ({"data": [{}], "more": "x" * 2_000}, 422)])

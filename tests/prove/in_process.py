@@ -451,6 +451,7 @@ DEFINITIONS = [
     ("types of our own code not checked", PROJECT, 'module = ["great_expectations.*"]', 'module = ["great_expectations.*", "ctcd.*"]', "mypy.overrides"),
     ("rule for secrets and shells switched off", PROJECT, "ignore = [\n", 'ignore = [\n    "S",\n', "ruff.lint.ignore"),
     ("tests selected by name in the configuration", PROJECT, '"--strict-markers", "--strict-config"', '"--strict-markers", "-k", "not slow", "--strict-config"', "pytest.ini_options.addopts"),
+    ("test skipped because its list of parameters is empty", PROJECT, 'empty_parameter_set_mark = "fail_at_collect"\n', "", "empty_parameter_set_mark"),
     ("warnings that fail no test", PROJECT, '    "error",\n    "ignore:Using', '    "default",\n    "ignore:Using', "filterwarnings"),
     ("hook of pytest that decides what fails", "tests/conftest.py", "def pytest_collection_finish()", "def pytest_runtest_makereport() -> None:\n    pass\n\n\ndef pytest_collection_finish()", "tests/conftest.py"),
     ("checkout tested in place of the wheel", "tests/conftest.py", "        assert Path(str(ctcd.__file__)).is_relative_to", "        Path(str(ctcd.__file__)).is_relative_to", "_the_wheel_is_what_is_tested"),
@@ -532,6 +533,10 @@ TESTS_LEFT_OUT = [
             ("test that returns at once under a condition", "if True:\n        return\n    assert given"),
             ("test whose assertion is never reached", "if False:\n        assert given"),
             ("test that only computes", "found = given + 1"),
+            ("test whose failure is suppressed", "with suppress(AssertionError):\n        assert given"),
+            ("test whose failure is caught", "try:\n        assert given\n    except (OSError, Exception):\n        pass"),
+            ("test that passes where a program is missing", 'if not shutil.which("redis-server"):\n        return\n    assert given'),
+            ("test that passes where a variable is set", 'if "CI" in os.environ:\n        print(given)\n        return\n    assert given'),
         )
     ),
     ("tests of an instance that are gone", TESTED, _without("tests/contracts/test_policies.py"), "tests/contracts/test_policies.py has 0"),
@@ -569,6 +574,8 @@ PROMISES = [
     ("personal values in the reason of a decision", "promotion/evaluation.py", "include_input=False", "include_input=True", "include_input"),
     ("training on what the monitor has not looked at", "dags/continuous_training.py", "extract >> validate >> monitor >> prepare", "extract >> validate >> [monitor, prepare]", "order"),
     ("monitor of the DAG that accepts every change", "dags/continuous_training.py", 'command=["monitor"]', 'command=["monitor", "--accept-change"]', "monitor(command)"),
+    ("connection used without a look whether it is still there", "store/engine.py", "        pool_pre_ping=True,\n", "", "pool_pre_ping"),
+    ("health check that waits longer than Docker", "docker/healthcheck.py", "SECONDS = 4.0", "SECONDS = 40.0", "SECONDS"),
     ("refusal of the gate that is taken for an error", "dags/continuous_training.py", "success_codes=(0, 4)", "success_codes=(0,)", "gate(success_codes)"),
 ]  # fmt: skip
 
@@ -603,6 +610,9 @@ RUNNING = [
     ("service that is down and calls nobody", "docker/prometheus/rules.yml", 'job="api"} == 0\n        for: 1m\n        labels: {severity: page}', 'job="api"} == 0\n        for: 1m\n        labels: {severity: ticket}', "ApiDown].labels.severity"),
     ("database that trusts every host", "docker/postgres/entrypoint.sh", "'host all all all scram-sha-256'", "'host all all all trust'", "docker/postgres/entrypoint.sh"),
     ("webhook that is given and told nothing", "docker/alertmanager/start.sh", "receiver=webhook url=", "receiver=nobody url=", "docker/alertmanager/start.sh"),
+    ("new instance whose models may be worse", "src/ctcd/templates/instance/promotion.toml.j2", "margin = 0.02", "margin = 0.05", "promotion.toml.j2"),
+    ("new instance whose service may be slow", "src/ctcd/templates/instance/service.toml.j2", "p95_ms = 25.0", "p95_ms = 250.0", "service.toml.j2"),
+    ("new instance whose monitor tolerates more", "src/ctcd/templates/instance/monitoring.toml.j2", "null_share = 0.01", "null_share = 0.5", "monitoring.toml.j2"),
     ("alert that comes when all is lost", "docker/prometheus/rules.yml", "> 80000", "> 99999", "OutboxFillsUp"),
 ]  # fmt: skip
 

@@ -8,6 +8,12 @@ SHIPPED = "integration/serving/test_shipping_process.py"
 DEFAULTS = "integration/cli/test_real_defaults.py"
 MIDNIGHT = "unit/stages/test_days.py::test_a_row_exactly_at_midnight_counts_once"
 KEPT = "unit/stages/test_days.py::test_seven_days_of_snapshots_are_kept"
+MANIFESTS = "unit/stages/test_handed_on.py::test_manifests_name_one_version_and_its_image"
+KINDS = "broker/test_kinds.py"
+OUTLIVES = f"{KINDS}::test_what_a_broker_holds_outlives_its_restart"
+UNTAGGED = "unit/deployment/test_deployed_image.py::test_a_tag_reaches_no_target"
+STRICT = "integration/store/test_engine.py::test_every_session_is_strict_and_in_utc"
+CACHED = "unit/serving/test_cache.py::test_each_model_that_comes_later_has_the_cache_too"
 FIELDS = "unit/serving/test_log_agreement.py::test_every_field_of_the_log_is_what_the_client_was_told"
 DELAY = "unit/serving/test_log_agreement.py::test_a_known_delay_is_in_every_record_of_a_duration"
 ROUTES = "unit/serving/test_agreement_of_routes.py::test_all_routes_agree_before_and_after_each_kind_of_swap"
@@ -91,6 +97,127 @@ DEFECTS = [
         "stop that is not on record", "stages/deployment.py",
         "open_registry(settings).record_stop(reason=reason, target=_place(settings, target))", "open_registry(settings)",
         "integration/deployment/test_release.py::test_a_stop_is_on_record_once",
+    ),
+    _service(
+        "confidence of the most probable class in the log", "serving/prediction_log/records.py",
+        "                confidence=confidence,", "                confidence=max(probabilities or [confidence]),", FIELDS,
+    ),
+    _service(
+        "confidence of the most probable class in an answer", "serving/predictor.py",
+        "            confidence=confidence,", "            confidence=max(probabilities),", FIELDS,
+    ),
+    _service(
+        "confidence of the most probable class in a batch", "serving/batch_predictor.py",
+        '"confidence": confidence,', '"confidence": max([confidence, *each]),', FIELDS,
+    ),
+    _service(
+        "confidence of the most probable class in a shadow", "serving/prediction_log/shadow.py",
+        "confidence=found.confidences[place],", "confidence=max(found.probabilities[place]),",
+        "unit/serving/test_traffic.py::test_a_shadow_is_logged_and_never_given",
+    ),
+    _service(
+        "confidence of the most probable class from the cache", "serving/cache.py",
+        "row[self.classes.index(best)] for best, row", "max(row) for _best, row",
+        "unit/serving/test_cache.py::test_the_confidence_of_a_kept_answer_is_that_of_its_class",
+    ),
+    _code(
+        "confidence of the most probable class in a score", "scoring/store.py",
+        '"confidence": confidence,', '"confidence": max([confidence, *probabilities]),',
+        "unit/scoring/test_store.py::test_the_confidence_of_a_score_is_that_of_its_class",
+    ),
+    _code(
+        "confidence of the most probable class in a file", "model/scorer.py",
+        "np.array(self.confidences, dtype=np.float64)", "table.max(axis=1, numeric_only=True)",
+        "unit/model/test_scorer.py::test_a_threshold_decides_and_is_kept",
+    ),
+    _service(
+        "champion that is swapped in without the cache", "serving/runtime.py",
+        "champion=self._prepared(served))", "champion=served)", CACHED,
+    ),
+    _service(
+        "challenger without the cache", "serving/runtime.py",
+        "Split(self.served, self._prepared(running.served), assigned)", "Split(self.served, running.served, assigned)", CACHED,
+    ),
+    _service(
+        "predictions of a file counted for a run instead of a variant", "serving/requests/files.py",
+        "frame.model_version, frame.variant, strict", "frame.model_version, frame.run_id, strict",
+        "unit/serving/test_uploads.py::test_a_file_is_scored_like_in_batch",
+    ),
+    _service(
+        "records counted as predictions", "serving/prediction_log/shipper.py",
+        "self._accepted(sent)", "self._accepted(len(rows))",
+        "unit/serving/test_shipper.py::test_predictions_are_counted_and_not_their_records",
+    ),
+    _service(
+        "RabbitMQ's requests lost when it is restarted", "serving/broker.py",
+        "RabbitQueue(names.requests, durable=True)", "RabbitQueue(names.requests, durable=False)", OUTLIVES,
+    ),
+    _service(
+        "RabbitMQ's answers lost when it is restarted", "serving/broker.py",
+        "RabbitQueue(each, durable=True)", "RabbitQueue(each, durable=False)", OUTLIVES,
+    ),
+    _service(
+        "answers that RabbitMQ keeps in memory only", "serving/broker.py",
+        'publish={"persist": True, ', 'publish={"persist": False, ', OUTLIVES,
+    ),
+    _service(
+        "messages of before the first consumer that Kafka does not deliver", "serving/broker.py",
+        'auto_offset_reset="earliest"', 'auto_offset_reset="latest"',
+        f"{KINDS}::test_a_first_consumer_reads_what_was_sent_before",
+    ),
+    _service(
+        "message acknowledged as it is received", "serving/broker.py",
+        "ack_policy=AckPolicy.MANUAL", "ack_policy=AckPolicy.ACK_FIRST",
+        f"{KINDS}::test_a_message_waits_for_its_acknowledgement",
+    ),
+    _service(
+        "password of a broker whose group is gone", "serving/broker.py",
+        'where=urls.masked(url),\n            hint="start this again"', 'where=url,\n            hint="start this again"',
+        f"{KINDS}::test_the_end_of_a_group_is_told_without_the_password",
+    ),
+    _service(
+        "messages whose times count for nobody", "serving/broker.py",
+        "time.monotonic() - began, result.variant)", "time.monotonic() - began)",
+        f"{KINDS}::test_a_message_is_answered_and_poison_dead_lettered",
+    ),
+    _service(
+        "later answer that names the champion only", "serving/requests/answering.py",
+        "model_version=answer.model_version, variant=answer.variant)", 'model_version=answer.model_version, variant="champion")',
+        "unit/serving/test_requests.py::test_an_answer_names_all_who_gave_it",
+    ),
+    _code(
+        "deployment on record that replaced nothing", "stages/deployment.py",
+        "info, before=deployment.before,", "info, before=None,",
+        "integration/deployment/test_release.py::test_the_report_says_what_was_promoted_and_what_was_champion_before",
+    ),
+    _code(
+        "recorded tag that runs on a Docker host", "deployment/compose.py",
+        "image = require_digest(tag)", "image = tag or require_digest(tag)", UNTAGGED,
+    ),
+    _service(
+        "process that closes connections before its clients do", "serving/launch.py",
+        '        "--timeout-keep-alive",\n        str(KEEP_ALIVE_SECONDS),\n', "",
+        "unit/serving/test_launch.py::test_a_service_keeps_connections_open_as_long_as_in_its_image",
+    ),
+    _code(
+        "predictions that are cut to fit their columns", "store/engine.py",
+        "{_session(f'{_SQL_MODE},NO_BACKSLASH_ESCAPES')}", "{_session('NO_BACKSLASH_ESCAPES')}", STRICT,
+    ),
+    _code(
+        "sessions in the time zone of the server", "store/engine.py",
+        "SET time_zone='+00:00', sql_mode", "SET sql_mode", STRICT,
+    ),
+    _code(
+        "reads that see what they saw first", "store/engine.py",
+        'ISOLATION = "READ COMMITTED"', 'ISOLATION = "REPEATABLE READ"', STRICT,
+    ),
+    _code(
+        "manifests that name the newest version instead of the champion", "stages/deployment.py",
+        "version = open_registry(settings).champion().version", "version = open_registry(settings).versions()[0].version", MANIFESTS,
+    ),
+    _code(
+        "manifests of a version with the champion's image", "stages/deployment.py",
+        "        image = released_image(settings, version=version)\n", "        image = released_image(settings)\n", MANIFESTS,
     ),
     _code(
         "store without its log that is called up to date", "stages/data.py",

@@ -402,6 +402,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "write(months)": 8,  # as above
         "write(error_rate)": 0.005,  # as above
     },
+    "docker/healthcheck.py": {
+        "SECONDS": 4.0,  # less than Docker waits for it, so that it can say what is wrong
+        "HTTPConnection(timeout)": "SECONDS",
+    },
     "drafts/columns.py": {
         "DIGITS": 8,  # shorter numbers are amounts and measurements more often
         "FEW_DIGITS": 5,  # of fewer digits there are too few numbers to tell persons apart
@@ -468,6 +472,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "NotFound.exit_code": 5,
         "Unreachable.exit_code": 6,
         "DeploymentBroken.exit_code": 7,
+    },
+    "examples/patterns/parts.py": {
+        "ATTEMPTS": 2,
     },
     "files.py": {
         "replacing(synced)": False,  # a report can be made again; what cannot says so
@@ -1044,6 +1051,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "connect(shipping)": False,
         "refusal(lost)": False,
         "create_engine(hide_parameters)": [True, True],
+        "create_engine(pool_pre_ping)": True,  # a connection that the server has ended meanwhile is made again
         "JSONEncoder(allow_nan)": False,
     },
     "store/ingest.py": {

@@ -863,6 +863,7 @@ PYTEST = {
     "addopts": ["--strict-markers", "--strict-config", "--import-mode=importlib", "-ra", "-p", "no:locust"],
     "pythonpath": [".", "tests"],
     "xfail_strict": True,
+    "empty_parameter_set_mark": "fail_at_collect",  # otherwise a test without parameters is skipped
     "timeout": 300,  # a test that hangs fails
     "filterwarnings": [
         "error",  # a warning is a failure, but for these of libraries

@@ -287,6 +287,8 @@ def test_the_report_says_what_was_promoted_and_what_was_champion_before(desk: De
     second = desk.deploy(desk.pass_second(), SECOND)
     assert (first.promoted, first.champion_before) == (True, None)
     assert (second.promoted, second.champion_before, second.before) == (True, desk.first, FIRST)
+    on_record = [each.before for each in desk.registry.changes() if each.what == What.DEPLOYED]
+    assert on_record == [first.before or "", FIRST]
 
 
 def test_an_image_is_recorded_only_once_it_is_deployed(desk: Desk) -> None:

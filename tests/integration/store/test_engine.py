@@ -49,6 +49,20 @@ def test_every_spelling_uses_the_same_driver(store_url: str, scheme: str) -> Non
     assert (engine.dialect.name, engine.dialect.driver) == ("mysql", "pymysql")
 
 
+@pytest.mark.parametrize("shipping", [False, True])
+def test_every_session_is_strict_and_in_utc(store_url: str, shipping: bool) -> None:
+    """Also those that ship predictions: what does not fit is an error, and nothing waits for rows that others read."""
+    settings = (
+        "SELECT @@sql_mode, @@time_zone, @@tx_isolation, @@character_set_connection, @@idle_write_transaction_timeout"
+    )
+    with reading(connect(store_url, shipping=shipping)) as connection:
+        mode, *others = connection.execute(text(settings)).one()
+    strict = {"STRICT_ALL_TABLES", "ERROR_FOR_DIVISION_BY_ZERO", "NO_ZERO_DATE", "NO_ZERO_IN_DATE"}
+    quick = {"NO_BACKSLASH_ESCAPES"} if shipping else set[str]()
+    assert set(mode.split(",")) == strict | {"NO_ENGINE_SUBSTITUTION"} | quick
+    assert others == ["+00:00", "READ-COMMITTED", "utf8mb4", 30 if shipping else 0]
+
+
 def test_a_second_statement_is_refused(store_url: str) -> None:
     """Two statements in one are an error, so that no error of a second one can be lost."""
     with pytest.raises(ProgrammingError, match="syntax"), reading(connect(store_url)) as connection:

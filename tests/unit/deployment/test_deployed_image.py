@@ -24,6 +24,7 @@ from ctcd.deployment.process import ProcessTarget
 from ctcd.deployment.smoke import SmokeReport
 from ctcd.deployment.target import TargetName
 from ctcd.errors import DeploymentBroken, UsageError
+from ctcd.progress import silent
 from ctcd.registry.versions import IMAGE, Move
 from ctcd.serving import launch
 from ctcd.serving.launch import RunningService
@@ -344,6 +345,11 @@ def test_a_tag_reaches_no_target(
     monkeypatch.setattr(deployment, "open_registry", lambda _: pytest.fail("the registry was asked"))
     with pytest.raises(UsageError, match=r"by digest|runs no image"):
         deployment.deploy(settings(tmp_path), target=target, version="7", image="registry.example/api:v7")
+    if target is not TargetName.PROCESS:  # whoever asks for it: a rollback runs what was recorded
+        with pytest.raises(UsageError, match="by digest"):
+            deployment._target(settings(tmp_path), target, silent).deploy(
+                "registry.example/api:v7", version="7", digest=""
+            )
     assert not (programs / "ran").exists()
 
 

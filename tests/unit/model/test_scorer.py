@@ -15,7 +15,7 @@ from support.rows import input_rows, plain_rows
 from support.serving import small_scorer
 
 from ctcd.errors import NotFound, UsageError
-from ctcd.model.scorer import SCHEMA_VERSION, SCORER_FILE, SELF_DIGEST, THRESHOLD_SCHEMA_VERSION, Scorer
+from ctcd.model.scorer import CONFIDENCE, SCHEMA_VERSION, SCORER_FILE, SELF_DIGEST, THRESHOLD_SCHEMA_VERSION, Scorer
 from ctcd.model.threshold import Threshold
 from ctcd.model.trees import MODEL_FILE, SINGLE_THREAD_ROWS, CatBoost
 
@@ -64,6 +64,7 @@ def test_a_threshold_decides_and_is_kept(tmp_path: Path, frame: pd.DataFrame) ->
         assert found.classes == np.where(positive >= 0.2, "b", "a").tolist()
         assert ((positive >= 0.2) & (positive < 0.5)).any()
         np.testing.assert_allclose(found.confidences, np.where(positive >= 0.2, positive, 1 - positive), rtol=1e-12)
+        assert found.to_frame(frame.index)[CONFIDENCE].tolist() == found.confidences
 
 
 @settings(max_examples=at_most(50))

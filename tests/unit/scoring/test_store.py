@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import Engine, event
 from support.instance import CONTRACT
 from support.raw import feature_row, label_row, write_tables
-from support.serving import origin, small_scorer
-from support.stores import load
+from support.serving import answering_the_less_probable, origin, small_scorer
+from support.stores import load, rows_of
 
 from ctcd.scoring.store import Scored, missing, score_range
 from ctcd.store.engine import reading
+from ctcd.store.tables import build_tables
 
 STEP = 100
 """Instructions of SQLite that are counted as one."""
@@ -57,3 +58,16 @@ def test_the_rows_of_a_range_are_ranked_once(store: Engine, tmp_path: Path, chun
     assert [part.rows for part in parts] == [chunk_rows] * (300 // chunk_rows)
     assert once > 100
     assert 0.9 * once < work.steps < 2.2 * once
+
+
+def test_the_confidence_of_a_score_is_that_of_its_class(store: Engine, tmp_path: Path) -> None:
+    """Also where another class is more probable."""
+    rows = [feature_row(number, machine=number) for number in range(1, 21)]
+    load(store, write_tables(tmp_path, rows, [label_row(999, machine=999)]))
+    with answering_the_less_probable():
+        list(score_range(store, CONTRACT, small_scorer(), origin("7"), chunk_rows=100))
+    scores = rows_of(store, build_tables(CONTRACT).scores)
+    assert len(scores) == 20
+    for score in scores:
+        assert score["confidence"] == score["probabilities"][score["prediction"]]
+    assert any(score["confidence"] < max(score["probabilities"].values()) for score in scores)

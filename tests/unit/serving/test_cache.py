@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -15,21 +16,23 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr, ValidationError
 from support.frames import snapshot_frame
-from support.instance import CONTRACT
+from support.instance import CONTRACT, INSTANCE
 from support.network import free_port
-from support.serving import EXAMPLE, INFO, logged, row_of, served, small_scorer
+from support.serving import EXAMPLE, INFO, answering_the_less_probable, logged, row_of, served, small_scorer
 
+from ctcd.contract.traffic import Experiment, Mode, TrafficPolicy
 from ctcd.errors import UsageError, shown
 from ctcd.model.estimator import Estimator
 from ctcd.model.scorer import Predictions, Scorer
 from ctcd.model.served import Served
 from ctcd.serving import cache, runtime
 from ctcd.serving.cache import Cache, CachedScorer, Memory, Server
+from ctcd.serving.champion.challenger import Running
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.serving.predictor import Answer, Predictor
-from ctcd.serving.traffic import Models
+from ctcd.serving.traffic import Models, Split
 from ctcd.settings import IN_MEMORY, Settings
 
 ROWS = [row_of(number) for number in range(6)]
@@ -97,6 +100,15 @@ def test_answers_are_those_of_the_model_to_the_last_bit(scorer: Scorer, kept: Ca
     assert same(cached.predict(mixed), scorer.predict(mixed))
     assert counting.rows == 3 + 2
     assert same(cached.predict([]), scorer.predict([]))
+
+
+def test_the_confidence_of_a_kept_answer_is_that_of_its_class(scorer: Scorer) -> None:
+    """Also where another class is more probable."""
+    cached = with_cache(scorer, Memory(1_000, 60)).scorer
+    with answering_the_less_probable():
+        assert same(cached.predict(ROWS), wanted := scorer.predict(ROWS))
+        assert same(cached.predict(ROWS), wanted)
+    assert wanted.confidences != [max(row) for row in wanted.probabilities]
 
 
 def test_a_frame_is_computed(scorer: Scorer) -> None:
@@ -320,6 +332,21 @@ def test_without_the_setting_a_model_answers_by_itself(settings: Settings, score
     assert runtime._prepared(settings, Metrics())(plain) is plain
     on = settings.model_copy(update={"cache_url": SecretStr(IN_MEMORY)})
     assert isinstance(runtime._prepared(on, Metrics())(plain).scorer, CachedScorer)
+
+
+def test_each_model_that_comes_later_has_the_cache_too(settings: Settings, scorer: Scorer) -> None:
+    """A new champion, and a challenger beside it."""
+    found = runtime.Runtime(settings.model_copy(update={"cache_url": SecretStr(IN_MEMORY)}), INSTANCE, Metrics())
+    other = Served(scorer=scorer, info=replace(INFO, version="8"))
+    now = datetime.now(UTC).isoformat()
+    canary = Experiment(id="1", version="8", mode=Mode.CANARY, share=0.5, started=now, effective=now)
+    found._swap(other)
+    found._split(TrafficPolicy.model_validate({"shadow": {"share": 1.0}}), CONTRACT, Running(canary, other))
+    models = found.predictor.models
+    found.stop()
+    assert isinstance(models, Split)
+    for served_by, version in ((models.champion, "8"), (models.challenger, "8")):
+        assert (served_by.version, type(served_by.scorer)) == (version, CachedScorer)
 
 
 def test_a_service_with_a_cache_answers_logs_and_counts(settings: Settings) -> None:

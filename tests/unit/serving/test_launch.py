@@ -65,6 +65,20 @@ def test_a_second_service_on_the_same_address_and_home_is_refused(tmp_path: Path
             first.kill()
 
 
+def test_a_service_keeps_connections_open_as_long_as_in_its_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default it would close them before its clients do, and lose requests that are on their way."""
+    bento = tmp_path / "bentoml" / "bentos" / "m" / "v1"
+    bento.mkdir(parents=True)
+    (bento / "bento.yaml").touch()
+    started: list[list[str]] = []
+    monkeypatch.setattr("ctcd.serving.launch.subprocess.Popen", lambda command, **_: started.append(command))
+    launch._start("m:v1", Settings(home=tmp_path), None, ends_with_parent=True)
+    [command] = started
+    assert command[-2:] == ["--timeout-keep-alive", str(launch.KEEP_ALIVE_SECONDS)]
+
+
 @pytest.mark.parametrize("target", ["machine_condition:v1", "condition", "../../etc"])
 def test_a_missing_bento_is_named(tmp_path: Path, target: str) -> None:
     """The error says which command builds it."""

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 from support.instance import CONTRACT, PAYLOAD
-from support.serving import INFO, logged, row_of, served
+from support.serving import INFO, answering_the_less_probable, logged, row_of, served
 
 from ctcd.contract.spec import names
 from ctcd.model.scorer import Predictions, Scorer
@@ -106,8 +106,8 @@ def assert_told_apart(reported: Sequence[Told], scorer: Scorer) -> None:
 
 @pytest.mark.slow
 def test_every_field_of_the_log_is_what_the_client_was_told(settings: Settings, scorer: Scorer) -> None:
-    """On both routes, for one row and for several chunks of rows."""
-    with served(settings.model_copy(update={"served_by": SERVED_BY})) as client:
+    """On both routes, for one row and for several chunks of rows; also where the class is not the most probable one."""
+    with served(settings.model_copy(update={"served_by": SERVED_BY})) as client, answering_the_less_probable():
         reported = [each for row in rows(0, 40) for each in ask(client, "/predict", row)]
         reported += ask(client, "/predict_batch", rows(100, 2 * PIECE_ROWS + 3))
         reported += ask(client, "/predict_batch", rows(5_000, 1))

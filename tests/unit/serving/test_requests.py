@@ -17,6 +17,7 @@ from support.load import wait
 from support.queues import waited_longer
 from support.serving import EXAMPLE, INFO, logged_ids, row_of, served
 
+from ctcd.serving.batch_predictor import BatchAnswer
 from ctcd.serving.http import problems
 from ctcd.serving.http.problems import ProblemDetails
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
@@ -286,6 +287,13 @@ def alone(asynchronous: Settings) -> Iterator[TestClient]:
     """A service of the test's own."""
     with patch.object(answering, "REST_SECONDS", 0.02), served(asynchronous) as client:
         yield client
+
+
+def test_an_answer_names_all_who_gave_it(alone: TestClient) -> None:
+    """As that of `/predict_batch` does where an experiment divides the rows."""
+    with patch.object(BatchAnswer, "variant", "challenger, champion"):
+        found = answered(alone, request(alone).headers["location"])
+    assert (found.status_code, found.headers["x-variant"]) == (200, "challenger, champion")
 
 
 def request(client: TestClient, data: Any = ROWS, **more: Any) -> Any:

@@ -354,6 +354,16 @@ def test_a_prediction_that_is_always_refused_does_not_block_the_others(outbox: O
     ]
 
 
+def test_predictions_are_counted_and_not_their_records(outbox: Outbox, store: Engine) -> None:
+    """What the store has accepted of a batch is the number of its rows."""
+    outbox.append([record("row-0", "row-1", "row-2"), body(1)], [3, 1])
+    observer = Observer()
+    shipper = Shipper(outbox, sender(store), batch=10, metrics=observer)
+    shipper.start()
+    assert shipper.stop(5)
+    assert (observer.sent, len(logged(store))) == (4, 4)
+
+
 def test_one_row_of_a_batch_is_dead_lettered_alone(outbox: Outbox, store: Engine) -> None:
     """The other predictions of its record are sent."""
     many = record(*(f"row-{number}" for number in range(4)))

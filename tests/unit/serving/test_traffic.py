@@ -20,7 +20,18 @@ import pytest
 from starlette.testclient import TestClient
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.load import wait
-from support.serving import EXAMPLE, INFO, empty_store, logged, pinned, row_of, save_model, served, small_scorer
+from support.serving import (
+    EXAMPLE,
+    INFO,
+    answering_the_less_probable,
+    empty_store,
+    logged,
+    pinned,
+    row_of,
+    save_model,
+    served,
+    small_scorer,
+)
 
 from ctcd.contract.instance import Instance
 from ctcd.contract.traffic import Experiment, Mode, TrafficPolicy, Variant, chosen
@@ -213,6 +224,7 @@ def test_conditions_choose_who_answers(service: Service) -> None:
 
 
 @pytest.mark.slow
+@answering_the_less_probable()
 def test_a_shadow_is_logged_and_never_given(service: Service) -> None:
     """Beside each answer the log has what the challenger would have said, for one row and for a batch, and counts it apart."""
     data = machines(30)

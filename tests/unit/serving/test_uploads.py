@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import math
+import re
 import sqlite3
 import time
 from collections import Counter
@@ -169,6 +170,9 @@ def test_a_file_is_scored_like_in_batch(
     wait(lambda: len(logged_ids(asynchronous.store_url)) >= len(rows))
     log = logged(asynchronous.store_url)
     assert Counter(each["request_id"] for each in log) == Counter(result["request_id"])
+    labels = r'^ctcd_predictions_total{.*version="7",prediction="(\w+)",variant="champion"} (\S+)$'
+    shown = re.findall(labels, alone.get("/metrics").text, re.MULTILINE)
+    assert {name: float(value) for name, value in shown} == Counter(result["prediction"])
     known = {each["request_id"]: each for each in log}
     for row in rows:
         told = known[row["request_id"]]

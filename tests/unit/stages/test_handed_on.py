@@ -24,6 +24,7 @@ from ctcd.monitoring.periods import Period
 from ctcd.monitoring.since import drift_since
 from ctcd.monitoring.tolerances import load_tolerances
 from ctcd.promotion.policy import load_policy
+from ctcd.registry.versions import IMAGE
 from ctcd.scoring.replay import Chosen
 from ctcd.settings import Environment, Settings
 from ctcd.stages import audit, connections, data, deployment, promotion, scoring, site, traffic, training
@@ -266,6 +267,22 @@ def test_what_is_exported_is_loaded_into_bigquery(monkeypatch: pytest.MonkeyPatc
         ("require", CONTRACT, "gs://bucket/log"),
         ("load", CONTRACT, REPORT, "project.data.log", PROGRESS),
     ]
+
+
+def test_manifests_name_one_version_and_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default the champion, and the image that was released of the version; one that is given is taken."""
+    versions = {each: SimpleNamespace(version=each, tags={IMAGE: f"image of {each}"}) for each in ("6", "7", "8")}
+    registry = SimpleNamespace(
+        champion=lambda: versions["6"], info=versions.__getitem__, versions=lambda: list(versions.values())[::-1]
+    )
+    monkeypatch.setattr(deployment, "open_registry", lambda _: registry)
+    monkeypatch.setattr("ctcd.deployment.kubernetes.render", lambda *given: list(given))
+    slug = CONTRACT.slug
+    render: Callable[..., object] = deployment.render_manifests
+    assert render(SETTINGS) == [SETTINGS, slug, "image of 6", "6"]
+    assert render(SETTINGS, version="7") == [SETTINGS, slug, "image of 7", "7"]
+    assert render(SETTINGS, image="another") == [SETTINGS, slug, "another", "6"]
+    assert render(SETTINGS, image="another", version="7") == [SETTINGS, slug, "another", "7"]
 
 
 class Scoring:
