@@ -27,6 +27,7 @@ COPIED = (
     "dags",
     "deploy",
     "docker",
+    "docs",
     "examples",
     "scripts",
     "tests",
