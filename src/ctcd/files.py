@@ -110,16 +110,3 @@ def locked(lock: Path) -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
         yield
-
-
-def keep_first(unfinished: Path, path: Path) -> None:
-    """Move a file to `path`, unless there is one already, whatever other processes do at the same time.
-
-    It needs no hard links, which some file systems do not have. An empty lock file stays beside `path`.
-
-    Raises:
-        OSError: the folder cannot be written to.
-    """
-    with locked(path.with_name(f".{path.name}.lock")):
-        if not path.exists():
-            unfinished.replace(path)

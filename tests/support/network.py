@@ -1,6 +1,7 @@
 """Ports of the loopback interface."""
 
 import socket
+from collections.abc import Iterable
 
 import psutil
 
@@ -13,11 +14,14 @@ def free_port() -> int:
         return port
 
 
-def listening() -> set[tuple[str, int]]:
-    """Return every address and port that is listened on.
+def listening(family: Iterable[psutil.Process] | None = None) -> set[tuple[str, int]]:
+    """Return every address and port that is listened on, or only those of some processes and those whose process is unknown.
 
     The kernel's list, not that of each process: in a container without ptrace even root may not look into all of them. An
     address of IPv4 is told as one, also if a server of IPv6, such as one in Java, listens on it.
     """
-    sockets = [each.laddr for each in psutil.net_connections() if each.status == psutil.CONN_LISTEN]
-    return {(each.ip.removeprefix("::ffff:"), each.port) for each in sockets}
+    sockets = [each for each in psutil.net_connections() if each.status == psutil.CONN_LISTEN]
+    if family is not None:
+        known = {None, *(process.pid for process in family)}
+        sockets = [each for each in sockets if each.pid in known]
+    return {(each.laddr.ip.removeprefix("::ffff:"), each.laddr.port) for each in sockets}

@@ -52,14 +52,15 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
     },
     "tests/integration/serving": {
         "bento_service": 10, "connections": 13, "faults": 6, "load_refusals": 1, "load_smoke": 1, "marks": 1,
-        "openapi_fuzz": 1, "outbox_recovery": 8, "shipping_process": 3, "supervision": 5, "swap": 7, "uploads": 1,
+        "openapi_fuzz": 1, "outbox_recovery": 8, "poller": 1, "shipping_process": 3, "supervision": 5, "swap": 7,
+        "uploads": 1,
     },
     "tests/integration/store": {
         "engine": 7, "ingest": 7, "mariadb_support": 3, "migrations": 10, "predictions": 4, "refusals": 9,
         "retention": 9, "snapshot": 3, "upsert": 3,
     },
     "tests/integration/training": {
-        "distributed": 6, "imports": 2, "tracking": 13, "train": 22,
+        "distributed": 6, "imports": 2, "tracking": 15, "train": 22,
     },
     "tests/patterns": {
         "patterns": 3,
@@ -125,7 +126,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "snapshot": 20, "sources": 14, "tables": 9, "upsert": 1, "warehouse": 13,
     },
     "tests/unit": {
-        "architecture": 15, "benchmarks": 3, "compose": 22, "documents": 15, "errors": 6, "files": 10,
+        "architecture": 15, "benchmarks": 3, "compose": 22, "documents": 15, "errors": 6, "files": 8,
         "healthcheck": 3, "loopback": 7, "promises": 34, "secrets": 2, "settings": 26, "synthetic": 16, "workflows": 8,
     },
     "tests/unit/traffic": {

@@ -2,14 +2,12 @@
 
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 
 from ctcd.errors import UsageError
-from ctcd.files import keep_first, replacing, write_text, writing_to
+from ctcd.files import replacing, write_text, writing_to
 
 
 def test_a_file_is_written_into_a_new_folder(tmp_path: Path) -> None:
@@ -115,31 +113,3 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         write_text(tmp_path / "file" / "x.txt", "text")
-
-
-def test_of_many_that_create_a_file_the_first_is_kept(tmp_path: Path) -> None:
-    """The others leave it as it is, also if all of them saw that there was none."""
-    path, together = tmp_path / "x.db", Barrier(8)
-
-    def create(number: int) -> str:
-        mine = tmp_path / f"{number}.db"
-        mine.write_text(str(number))
-        together.wait()
-        keep_first(mine, path)
-        return path.read_text()
-
-    with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(create, range(8)))) == 1
-
-
-def test_a_file_is_created_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on FAT and many network file systems; mounting one needs rights that a test does not have."""
-
-    def refused(*_: object, **__: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", refused)
-    mine, path = tmp_path / "mine.db", tmp_path / "x.db"
-    mine.write_text("whole")
-    keep_first(mine, path)
-    assert path.read_text() == "whole"

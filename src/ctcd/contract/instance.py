@@ -1,6 +1,7 @@
 """The instance: everything that one team writes, loaded from its folder here and passed on from here."""
 
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -65,7 +66,7 @@ class Instance:
     def policies(self) -> tuple[Path, ...]:
         """The files of the policies."""
         known = self.promotion_policy, self.training_profiles, self.service_levels, self.monitoring_policy
-        return (*known, self.traffic_policy) if self.traffic_policy.exists() else known
+        return (*known, self.traffic_policy) if os.path.lexists(self.traffic_policy) else known
 
     @cached_property
     def traffic(self) -> TrafficPolicy | None:

@@ -1,5 +1,6 @@
 """Which requests the challenger gets: the policy of `contracts/traffic.toml`, and the running experiment."""
 
+import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -178,7 +179,7 @@ def load_traffic(path: Path, contract: Contract) -> TrafficPolicy | None:
         UsageError: the file cannot be read, is not TOML, has an unknown key or an invalid value, or a condition that
             does not fit the contract.
     """
-    if not path.exists():
+    if not os.path.lexists(path):  # a link that leads nowhere is not a missing file
         return None
     policy = read_policy(TrafficPolicy, path)
     policy.router(contract)

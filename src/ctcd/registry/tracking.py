@@ -8,7 +8,6 @@ from functools import wraps
 from inspect import isfunction
 from pathlib import Path
 from shlex import quote
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
@@ -29,7 +28,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound, Unreachable, UsageError
-from ctcd.files import keep_first
+from ctcd.files import locked, replacing
 from ctcd.settings import Settings
 from ctcd.urls import masked, parse, sqlite_url
 
@@ -287,13 +286,18 @@ def _for_mlflow(uri: str) -> str:
 
 
 def _create_whole(path: Path) -> None:
-    """Create MLflow's SQLite file if it is missing, under a temporary name first.
+    """Create MLflow's SQLite file if it is missing, under a temporary name first; another process waits for that.
 
     MLflow creates its tables one by one and cannot continue with the incomplete file that a killed process leaves.
     """
     if path.exists():
         return
-    with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-        scratch = Path(folder) / path.name
-        MlflowClient(tracking_uri=_for_mlflow(sqlite_url(scratch))).search_experiments(max_results=1)
-        keep_first(scratch, path)  # another process may have created it in the meantime
+    lock = path.with_name(f".{path.name}.lock")
+    with locked(lock):
+        if path.exists():
+            return
+        for left in list(path.parent.iterdir()):  # by a process that was killed
+            if left.name.startswith(f".{path.name}.") and left != lock:
+                left.unlink()
+        with replacing(path) as unfinished:
+            MlflowClient(tracking_uri=_for_mlflow(sqlite_url(unfinished))).search_experiments(max_results=1)

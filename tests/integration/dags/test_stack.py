@@ -107,7 +107,7 @@ def test_runs_of_every_kind(
 
     served = psutil.Process(json.loads(worker.deployment.read_text())["pid"])
     family = [*psutil.Process(airflow.command.pid).children(recursive=True), served, *served.children(recursive=True)]
-    assert {address for address, _ in listening() - before} == {"127.0.0.1"}
+    assert {address for address, _ in listening(family) - before} == {"127.0.0.1"}
     airflow.close()
     airflow.command.send_signal(signal.SIGINT)
     assert airflow.command.wait(SECONDS) == 0

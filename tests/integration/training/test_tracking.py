@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 from support.instance import CONTRACT
 
 from ctcd.errors import NotFound, Unreachable, UsageError
+from ctcd.files import locked
 from ctcd.registry import tracking
 from ctcd.settings import Settings
 from ctcd.training.runs import TrainingRuns
@@ -198,16 +200,40 @@ def test_revision_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_process_killed_while_creating_the_store_can_be_run_again(tmp_path: Path) -> None:
-    """The embedded store appears under its name once it is complete, so a process killed earlier can be run again."""
+    """The embedded store appears under its name once it is complete; what the killed process left is removed."""
     script = (
         "from ctcd.settings import Settings; from ctcd.registry.tracking import connect; "
         f"connect(Settings(home={str(tmp_path)!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)  # noqa: S603 - our own script
-    while not list(tmp_path.glob(".mlflow.db-*/mlflow.db")):
+    while not list(tmp_path.glob(".mlflow.db.*-*")):
         assert process.poll() is None, "it was through before it could be killed"
         time.sleep(0.001)
     process.kill()
     process.wait()
     assert not (tmp_path / "mlflow.db").exists()
+    assert tracking.connect(Settings(home=tmp_path)).search_experiments()
+    assert {file.name for file in tmp_path.iterdir()} == {"mlflow.db", ".mlflow.db.lock"}
+
+
+def test_who_creates_the_store_at_the_same_time_waits_and_keeps_it(tmp_path: Path) -> None:
+    """The second of two processes that saw that there was none leaves the first one's store as it is."""
+    store = tmp_path / "mlflow.db"
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path / ".mlflow.db.lock"):
+            second = pool.submit(tracking._create_whole, store)
+            with pytest.raises(TimeoutError):
+                second.result(1)
+            store.write_text("of the first")
+        second.result()
+    assert store.read_text() == "of the first"
+
+
+def test_the_store_is_created_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on FAT and many network file systems; mounting one needs rights that a test does not have."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
     assert tracking.connect(Settings(home=tmp_path)).search_experiments()

@@ -52,6 +52,16 @@ def test_without_a_file_there_is_no_traffic() -> None:
     assert INSTANCE.traffic_policy not in INSTANCE.policies
 
 
+@pytest.mark.parametrize("target", ["traffic.toml", "gone.toml"])
+def test_a_link_that_leads_nowhere_is_not_taken_for_no_file(tmp_path: Path, target: str) -> None:
+    """The traffic that it was to describe would be off without a word: a link to itself or to a deleted file is refused."""
+    path = tmp_path / "traffic.toml"
+    path.symlink_to(tmp_path / target)
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_traffic(path, CONTRACT)
+    assert path in replace(INSTANCE, folder=tmp_path).policies
+
+
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [

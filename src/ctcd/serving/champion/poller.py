@@ -187,7 +187,9 @@ def main() -> None:
     loop.start()
     # Not through sys.stdin, whose lock would be held when the interpreter exits.
     os.read(sys.stdin.fileno(), 1)
-    loop.stop(STOP_SECONDS)
+    if not loop.stop(STOP_SECONDS):
+        # A normal exit would delete temporary folders to which the poll in progress still writes.
+        os._exit(0)
 
 
 if __name__ == "__main__":
