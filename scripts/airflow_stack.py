@@ -28,6 +28,7 @@ from ctcd.contract.instance import load_instance
 from ctcd.deployment.target import TargetName
 from ctcd.derived import synthetic
 from ctcd.errors import Unreachable
+from ctcd.serving.launch import require_free_port
 from ctcd.settings import PREFIX, Settings, bypass_proxies_for_loopback, load_settings
 from ctcd.stages import data, deployment
 
@@ -126,7 +127,9 @@ def worker_home(settings: Settings, number: int) -> Path:
 
 
 def main(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of UI and REST API.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=1, max=65534, help="Port of UI and REST API; MLflow takes the next one.")
+    ] = 8080,
     workers: Annotated[
         int, typer.Option(min=0, max=8, help="Workers of the Celery executor; 0: the scheduler runs the tasks.")
     ] = 0,
@@ -144,6 +147,8 @@ def main(
         signal.signal(number, interrupt)
     bypass_proxies_for_loopback()  # the processes below inherit it
     settings = load_settings()
+    for each in range(port, port + (2 if settings.tracking_uri.startswith("sqlite:") else 1)):
+        require_free_port("127.0.0.1", each, where="Airflow", another="choose another: make airflow PORT=8090")
     try:
         with (
             store(settings) as filled,

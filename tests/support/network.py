@@ -2,16 +2,19 @@
 
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 
 import psutil
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that is not in use."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of 127.0.0.1 that is not in use, nor is the next one."""
+    while True:
+        with socket.socket() as probe, socket.socket() as following, suppress(OSError, OverflowError):
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            following.bind(("127.0.0.1", port + 1))
+            return port
 
 
 def listening(family: Iterable[psutil.Process] | None = None) -> set[tuple[str, int]]:

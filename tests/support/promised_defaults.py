@@ -707,7 +707,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "scripts/airflow_stack.py": {
         "ROWS": 20000,
         "MONTHS": 8,
-        "main(port)": "8080 min=1 max=65535",
+        "main(port)": "8080 min=1 max=65534",  # MLflow takes the next one
         "main(workers)": "0 min=0 max=8",
         "render_as_string(hide_password)": [False, False, False],
     },

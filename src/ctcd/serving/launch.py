@@ -83,7 +83,7 @@ def start(target: str, settings: Settings, log_name: str, *, ends_with_parent: b
         UsageError: the port is in use, or an API key is missing or invalid.
     """
     Guard(settings)
-    _require_free_port(settings.host, settings.port)
+    require_free_port(settings.host, settings.port)
     settings.logs.mkdir(parents=True, exist_ok=True)
     log = settings.logs / log_name
     with log.open("wb") as output:
@@ -101,7 +101,7 @@ def serve(target: str, settings: Settings) -> int:
         UsageError: the port is in use, or an API key is missing or invalid.
     """
     Guard(settings)
-    _require_free_port(settings.host, settings.port)
+    require_free_port(settings.host, settings.port)
     process = _start(target, settings, None, ends_with_parent=True)
 
     def forward(number: int, _frame: object) -> None:
@@ -152,15 +152,22 @@ def _start(target: str, settings: Settings, output: int | None, *, ends_with_par
     )
 
 
-def _require_free_port(host: str, port: int) -> None:
+def require_free_port(
+    host: str, port: int, *, where: str = "service", another: str = "set CTCD_PORT to another port"
+) -> None:
+    """Wait a moment for an address that can be listened on.
+
+    Raises:
+        UsageError: it cannot; `another` says in the hint how to take another port.
+    """
     # The workers of a service that was killed take a moment to notice.
     deadline = time.monotonic() + PORT_SECONDS
     while (error := _bind(host, port)) is not None:
         if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
             raise UsageError(
                 f"port {port} of {host} cannot be used: {error.strerror}",
-                where="service",
-                hint="stop the process that uses it, or set CTCD_PORT to another port",
+                where=where,
+                hint=f"stop the process that uses it, or {another}",
             ) from error
         time.sleep(_POLL_SECONDS)
 

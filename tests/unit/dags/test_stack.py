@@ -2,6 +2,7 @@
 
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from support.airflow_stack import COMPONENTS, LAST_LINES, Stack, running
 from support.network import free_port
 
-from ctcd.errors import Unreachable
+from ctcd.errors import Unreachable, UsageError
 
 AIRFLOW = """#!{python}
 import json, signal, sys
@@ -113,6 +114,35 @@ def test_only_the_first_interrupt_counts(monkeypatch: pytest.MonkeyPatch) -> Non
         for number, handler in before.items():
             signal.signal(number, handler)
     assert ended == ["in order"]
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_a_port_that_is_in_use_is_named_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: int
+) -> None:
+    """That of Airflow, and the next one, which MLflow takes: not after the databases were started and filled."""
+    script = runpy.run_path(str(Path(__file__).parents[3] / "scripts" / "airflow_stack.py"))
+    monkeypatch.setenv("CTCD_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setitem(script["main"].__globals__, "bypass_proxies_for_loopback", lambda: None)
+    monkeypatch.setitem(script["main"].__globals__, "store", lambda _: pytest.fail("a server is started"))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    require = script["main"].__globals__["require_free_port"]
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        used: int = other.getsockname()[1]
+
+        def only_that(host: str, port: int, **words: str) -> None:
+            if port == used:  # another program may have the one beside it
+                require(host, port, **words)
+
+        monkeypatch.setitem(script["main"].__globals__, "require_free_port", only_that)
+        with pytest.raises(
+            UsageError, match=f"Airflow: port {used} of 127.0.0.1 cannot be used: Address already in use"
+        ):
+            script["main"](port=used - offset)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["database", "DAGs"])
