@@ -1070,6 +1070,7 @@ EVERY_TEST: Document = {
             'URLS = (STORE_URL, "MLFLOW_TRACKING_URI")',
             'PREFIX = "CTCD_"',
             'REAL_DATA = "TESTS_REAL_DATA"',
+            "gc.disable()",  # until the first test; none of it decides anything
             "for name in [name for name in os.environ if name.startswith(PREFIX) or name in URLS]:",
             "    value = os.environ.pop(name)",
             "    if name == STORE_URL:",
@@ -1092,6 +1093,7 @@ EVERY_TEST: Document = {
             "def pytest_collection_finish() -> None:",
             "    gc.collect()",
             "    gc.freeze()",
+            "    gc.enable()",
             "    gc.set_threshold(50_000, 20, 20)",
         ],
         "pytest_runtest_protocol": [

@@ -136,6 +136,7 @@ def broken(rule: Callable[[Path, str], list[tuple[int, str]]], paths: Iterable[P
     ]
 
 
+@pytest.mark.slow
 def test_the_engine_does_not_name_the_example() -> None:
     """Whoever replaces the instance finds no word of the example outside `contracts/`."""
     assert broken(lambda path, text: example_words(f"{path.name} {text}"), engine_files()) == []
@@ -205,6 +206,7 @@ def threads(source: str) -> list[tuple[int, str]]:
     return [(line, name) for line, name in used_names(source) if name in ("Thread", "Timer", "start_new_thread")]
 
 
+@pytest.mark.slow
 def test_every_thread_of_the_service_is_one_that_starts_again() -> None:
     """No module of the service starts a plain thread, which an exception would end for good; `Loop` is for that."""
     serving = SRC / "ctcd" / "serving"

@@ -156,6 +156,7 @@ def test_every_alert_uses_metrics_that_the_service_exports() -> None:
     assert all(SELECTOR.search(rule["expr"]) for rule in alerts().values())
 
 
+@pytest.mark.slow
 def test_every_alert_is_tested_where_it_fires_and_where_it_does_not() -> None:
     """`make alerts` has Prometheus' own tool run both; the quiet series are of the metrics that the alert reads."""
     assert set(CASES) == set(alerts())

@@ -279,6 +279,7 @@ def test_the_contract_of_the_guide_works(tmp_path: Path) -> None:
     assert set(tables.labels[instance.contract.label.name]) >= set(instance.contract.classes)
 
 
+@pytest.mark.slow
 def test_code_refers_to_pages_that_exist() -> None:
     """A page that a comment, a message or a workflow names exists."""
     missing = {

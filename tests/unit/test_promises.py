@@ -52,6 +52,7 @@ def hold(refusal: str) -> None:
     assert not refusal, refusal
 
 
+@pytest.mark.slow
 def test_the_definitions_are_what_is_promised() -> None:
     """Workflows, hooks and the configuration of the tools state what `support.promises` does, and nothing else."""
     hold(refusals.of_definitions(repository()))
@@ -73,21 +74,25 @@ def test_no_file_takes_precedence_over_the_configuration() -> None:
     assert [path for path in repository() if OVERRIDING.search(path)] == []
 
 
+@pytest.mark.slow
 def test_no_check_is_switched_off_for_a_whole_file_and_no_test_is_skipped() -> None:
     """A suppression stands on its line with its reason; every test that is collected runs, and may fail."""
     hold(refusals.of_switches(repository()))
 
 
+@pytest.mark.slow
 def test_there_are_as_many_tests_as_promised() -> None:
     """A file of tests that is new, gone, moved or shorter is a change of `support.promised_tests`, too."""
     hold(refusals.of_tests(repository()))
 
 
+@pytest.mark.slow
 def test_every_test_checks_something() -> None:
     """A test whose body is empty, returns at once or asserts what is always true would pass whatever it tests does."""
     hold(refusals.of_idle_tests(repository()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("refusal", "file"),
     [
@@ -247,11 +252,13 @@ def test_the_image_that_is_attested_is_the_one_in_the_repository(shop: Workshop)
     assert image_problems(shop) == []
 
 
+@pytest.mark.slow
 def test_a_lock_that_does_not_follow_the_requirements_stops_a_commit(shop: Workshop) -> None:
     """It is compiled again, and has to be looked at: also if that worked. One that follows them is left as it is."""
     assert lock_problems(shop) == []
 
 
+@pytest.mark.slow
 def test_each_requirement_that_changes_makes_the_locks_change() -> None:
     """Those of the package, of its extras and groups, and of each instance; and a lock that was edited by hand."""
     with workshop() as shop:  # of its own: every environment would be older than the requirements

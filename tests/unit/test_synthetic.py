@@ -45,6 +45,7 @@ def test_clean_rows_keep_the_contract(rows: int, seed: int, months: int) -> None
     assert not pd.DataFrame({"group": features[GROUP], "month": month}).duplicated().any()
 
 
+@pytest.mark.slow
 def test_class_shares_are_those_of_the_contract() -> None:
     """The share of each class is its hint's, to within one row."""
     labels = clean_tables(CONTRACT, rows=5_000)[1]
@@ -65,6 +66,7 @@ def test_groups_have_several_months_and_agree_with_themselves() -> None:
     assert (pairs[f"{LABEL}_x"] == pairs[f"{LABEL}_y"]).mean() == pytest.approx(0.74, abs=0.05)
 
 
+@pytest.mark.slow
 def test_numbers_follow_the_label_as_hinted() -> None:
     """Columns hinted to rise or fall with the score do so, those that are folded on both sides, and the others do not."""
     frame = snapshot_frame(CONTRACT, rows=5_000)
@@ -104,6 +106,7 @@ def test_same_seed_same_bytes_and_another_seed_other_data(tmp_path: Path) -> Non
     assert json.loads(json.dumps(dataclasses.asdict(again)))["rows"] == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [date(2026, 2, 1), date(2026, 12, 31)])
 def test_a_seed_draws_the_same_rows_whatever_the_last_day_is(end: date) -> None:
     """Only days move with it, and keep their order: a model trained on them is no other tomorrow."""
@@ -184,6 +187,7 @@ def written_in_blocks(folder: Path, rows: int, *, error_rate: float = 0.01) -> s
     return synthetic.write(CONTRACT, folder, rows=rows, seed=4, end=END, error_rate=error_rate)
 
 
+@pytest.mark.slow
 def test_rows_of_several_blocks_are_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More rows than are drawn at once have one header, no key or group twice, and their errors where the report says."""
     monkeypatch.setattr(synthetic, "BLOCK_ROWS", 300)

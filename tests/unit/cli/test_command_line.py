@@ -317,6 +317,7 @@ def test_without_a_champion_there_is_nothing_to_deploy_or_to_score(capsys: pytes
     assert json.loads(capsys.readouterr().out) == {"stopped": False, "unrecorded": ""}
 
 
+@pytest.mark.slow
 def test_a_request_is_found_in_the_log_with_its_answer(capsys: pytest.CaptureFixture[str]) -> None:
     """`lookup` shows every logged row of a request; one that is not in the log is exit code 5, and names it."""
     settings = load_settings()
@@ -338,6 +339,7 @@ def test_a_request_is_found_in_the_log_with_its_answer(capsys: pytest.CaptureFix
     assert "2025-01-02T00:00:00.000000Z" in shown
 
 
+@pytest.mark.slow
 def test_the_request_of_a_batch_is_found_with_each_of_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
     """Their ids are that of the request without dashes, and a number; rows of other batches are not among them."""
     batch, other = (UUID(int=number << 64) for number in (1, 2))
@@ -470,6 +472,7 @@ def test_the_log_of_a_judged_version_has_every_rule(
     assert f"MLflow: https://mlflow.example/#/models/{CONTRACT.name}/versions/3\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_empty_registry")
 def test_without_a_version_there_is_nothing_to_list_or_explain(capsys: pytest.CaptureFixture[str]) -> None:
     """`models` says so, `why` is exit code 5."""

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from pydantic import BaseModel
 from support.instance import CONTRACT, INSTANCE, PAYLOAD
 from support.small_contracts import CODED, write_instance
@@ -48,6 +49,7 @@ def test_an_answer_may_have_no_required_field() -> None:
     assert canonical(CONTRACT, Empty)["response"] == {"rows": {"type": "integer", "required": False}}
 
 
+@pytest.mark.slow
 def test_a_category_that_is_no_text_says_how_it_is_written(tmp_path: Path) -> None:
     """Codes and classes that are whole numbers in the tables are named as such, and nothing else is."""
     document = canonical(write_instance(CODED, tmp_path / "contracts").contract, Answer)

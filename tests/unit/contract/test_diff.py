@@ -117,6 +117,7 @@ def test_a_compatible_change_requires_a_smaller_step(edit: Edit, step: Step) -> 
     assert compare(BASE, edited(edit, {Step.MINOR: "1.1.0", Step.PATCH: "1.0.1"}[step])).accepted
 
 
+@pytest.mark.slow
 def test_every_leaf_of_the_document_is_compared() -> None:
     """No part of the locked document can change without a change being reported."""
 

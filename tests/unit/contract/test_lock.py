@@ -56,6 +56,7 @@ def test_the_odcs_document_follows_the_published_schema_and_has_every_column() -
             assert (found[column.name].get("classification") == "personal") == (column in CONTRACT.personal)
 
 
+@pytest.mark.slow
 def test_a_document_that_breaks_the_odcs_schema_is_refused() -> None:
     """The check against the published schema can fail."""
     with pytest.raises(jsonschema.ValidationError):

@@ -219,6 +219,7 @@ def test_no_column_takes_the_place_of_another(tmp_path: Path) -> None:
     assert row_reader(row)(row.model_validate(values)) == values
 
 
+@pytest.mark.slow
 def test_a_truth_is_no_code(tmp_path: Path) -> None:
     """`true` equals 1 in Python, but is not the code 1 of a request; as a number it is refused likewise."""
     row = write_instance(CODED, tmp_path / "coded").payload.row

@@ -69,6 +69,7 @@ UNLABELLED = replace(
 """Some rows have no label yet."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("small", "nullable"), [(BARE, False), (UNLABELLED, True), (CODED, False)], ids=["truths", "missing", "numbers"]
 )
@@ -82,6 +83,7 @@ def test_a_label_is_the_text_of_a_class_however_it_is_written(small: Small, null
     assert (column.dtype, column.checks, column.nullable) == (*expected, False)
 
 
+@pytest.mark.slow
 def test_a_snapshot_without_key_and_date_has_numbers_and_a_day(tmp_path: Path) -> None:
     """Where the contract has neither, rows have whole numbers from 1, and the snapshot has a day."""
     columns = snapshot_schema(write_instance(BARE, tmp_path / "contracts").contract).columns
@@ -90,6 +92,7 @@ def test_a_snapshot_without_key_and_date_has_numbers_and_a_day(tmp_path: Path) -
     assert day.dtype == pa.Column(pa.DateTime).dtype
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_an_earlier_release_has_no_dates_of_labels() -> None:
     """It is valid without their column, as it was made."""
     before = snapshot_frame(CONTRACT, rows=20).drop(columns=CONTRACT.event_date.name)

@@ -142,6 +142,7 @@ def test_many_breaches_are_cut_short_in_the_message_only(good: pd.DataFrame) -> 
     assert len(caught.value.report.breaches) == 6
 
 
+@pytest.mark.slow
 def test_personal_values_are_never_reported() -> None:
     """A personal value that breaks its rule is counted and located, but neither message nor report repeats it."""
     features, _ = clean_tables(CONTRACT, rows=30)
@@ -180,6 +181,7 @@ def test_a_batch_needs_no_rules_over_columns(good: pd.DataFrame) -> None:
     assert breaches_of(with_value(changed, "num_parts", 21), batch_schema(CONTRACT)) == {"num_parts is above 20": 2}
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=at_most(25))
 @given(rows=st.sets(st.integers(0, 59), min_size=1))
 def test_exactly_the_broken_rows_are_counted(good: pd.DataFrame, rows: set[int]) -> None:

@@ -65,6 +65,7 @@ def task_pod() -> Manifest:
     return filled
 
 
+@pytest.mark.slow
 def test_the_workers_take_what_the_scheduler_sends() -> None:
     """Airflow reads the command, broker and volumes are the scheduler's, and no task runs so long that it would come again."""
     worker, scheduler = services()["airflow-worker"], services()["airflow-scheduler"]
@@ -80,6 +81,7 @@ def test_the_workers_take_what_the_scheduler_sends() -> None:
     assert timedelta(seconds=seconds) >= 2 * TASKS["execution_timeout"]
 
 
+@pytest.mark.slow
 def test_the_manifests_keep_the_rules() -> None:
     """No rule is broken by the manifests of the repository, or by the pod that the executor makes of the template."""
     assert broken_airflow_rules(manifests(), manifest("pod-template.yaml")) == []

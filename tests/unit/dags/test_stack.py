@@ -55,6 +55,7 @@ def program(path: Path, content: str) -> None:
     path.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_nothing_that_runs_tasks_starts_before_the_api_server_takes_their_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +71,7 @@ def test_nothing_that_runs_tasks_starts_before_the_api_server_takes_their_report
     assert {first, second} == {"scheduler", "dag-processor"}
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_it_ends_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each runs in a session of its own, where no signal of the terminal reaches it; so it is ended at once."""
     program(tmp_path / "airflow", AIRFLOW.format(python=sys.executable, notes=str(tmp_path / "notes")))
@@ -116,6 +118,7 @@ def test_only_the_first_interrupt_counts(monkeypatch: pytest.MonkeyPatch) -> Non
     assert ended == ["in order"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0, 1])
 def test_a_port_that_is_in_use_is_named_before_anything_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: int

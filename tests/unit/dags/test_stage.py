@@ -200,6 +200,7 @@ def test_a_stage_ends_with_its_worker(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert f"exit code -{signal.SIGTERM.value}" in str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_stage_without_its_worker_is_asked_once_to_end_and_then_killed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

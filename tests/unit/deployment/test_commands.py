@@ -21,6 +21,7 @@ def test_a_program_that_is_not_installed_is_named() -> None:
         run_command(["no-such-client", "get"], seconds=1, server="s")
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_end_in_time_is_stopped() -> None:
     """A server that never answers is unreachable; the error names the subcommand, not the options before it."""
     with pytest.raises(Unreachable, match="cluster: sleep 30 takes too long"):

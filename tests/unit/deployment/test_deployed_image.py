@@ -238,6 +238,7 @@ def slots(programs: Path) -> set[str]:
     return {path.name.partition("-")[2] for path in programs.glob("slot-*")}
 
 
+@pytest.mark.slow
 def test_a_container_with_other_settings_is_replaced(programs: Path, tmp_path: Path) -> None:
     """The same image is probed and left alone, unless a setting has changed, such as an API key, or it is not healthy."""
     (programs / "docker").write_text(HOST)
@@ -270,6 +271,7 @@ def test_a_container_that_runs_is_in_service_rather_than_an_older_one_that_has_s
         assert (slot and slot.image) == image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probes", [0, 1])
 @pytest.mark.parametrize("error", [DeploymentBroken, KeyboardInterrupt])
 def test_a_container_that_fails_or_is_given_up_leaves_the_one_before(

@@ -64,6 +64,7 @@ def _failing(_: Answer) -> Answer:
     raise DeploymentBroken("answers 500", where="the service")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [

@@ -93,6 +93,7 @@ def test_numbers_of_any_size_are_looked_at_for_leaks() -> None:
     assert all("of the labels alone" in each.notes[-1] for each in found)
 
 
+@pytest.mark.slow
 def test_a_leak_need_not_be_perfect() -> None:
     """What says 99 of 100 labels is noted, since a few rows may have been corrected later; what says 95 may be a good feature."""
     random = np.random.default_rng(1)

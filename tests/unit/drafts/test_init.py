@@ -63,6 +63,7 @@ def test_the_draft_has_every_part_and_no_problem(drafted: Instance) -> None:
     assert [path.name for path in drafted.migrations.glob("v*.py")] == ["v0001_contract_1_0_0.py"]
 
 
+@pytest.mark.slow
 def test_the_draft_is_in_the_style_of_the_repository(drafted: Instance, tmp_path: Path) -> None:
     """The linter and the formatter accept a drafted instance as it is."""
     ruff = shutil.which("ruff", path=str(Path(sys.executable).parent))
@@ -74,6 +75,7 @@ def test_the_draft_is_in_the_style_of_the_repository(drafted: Instance, tmp_path
         assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_what_it_cannot_know_is_a_draft(drafted: Instance) -> None:
     """Each column has something to be confirmed, numbers their unit and bounds, and the whole its roles."""
     contract = drafted.contract
@@ -90,6 +92,7 @@ def test_what_it_cannot_know_is_a_draft(drafted: Instance) -> None:
     assert (seen.kind, seen.unit) == (Kind.TIME, "ISO 8601 date and time")
 
 
+@pytest.mark.slow
 def test_no_row_of_the_data_is_repeated_as_an_example(drafted: Instance) -> None:
     """A column that may be personal has no example, and nothing that is written holds one of its values."""
     personal = {column.name: column.example for column in drafted.contract.personal}
@@ -98,6 +101,7 @@ def test_no_row_of_the_data_is_repeated_as_an_example(drafted: Instance) -> None
         assert not path.is_file() or b"@example.org" not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_policy_is_measured(drafted: Instance, table: Path) -> None:
     """Floors lie between a trivial model and a regression; slices have enough rows of the holdout."""
     policy = load_policy(drafted.promotion_policy)
@@ -139,6 +143,7 @@ def test_limits_are_where_the_policy_says_that_they_are(table: Path) -> None:
     assert draft(table, label="Outcome", seed=7).baselines != shares
 
 
+@pytest.mark.slow
 def test_what_the_data_do_not_say_is_explained(drafted: Instance, tmp_path: Path) -> None:
     """The limits of speed and the number of iterations say why they are what they are, and that a person confirms them."""
     policy = drafted.promotion_policy.read_text()
@@ -154,6 +159,7 @@ def test_what_the_data_do_not_say_is_explained(drafted: Instance, tmp_path: Path
     assert "here 10 and 21" in found
 
 
+@pytest.mark.slow
 def test_the_rows_it_was_drafted_from_are_ingested(drafted: Instance, table: Path, tmp_path: Path) -> None:
     """Only dirt is quarantined, and the contract allows twice as much of it."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
@@ -255,6 +261,7 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_trivial_accuracy_is_that_of_all_rows_if_the_holdout_has_less(tmp_path: Path) -> None:
     """A model that always answers the most frequent class stays below the floor on other rows than the holdout, too."""
     random = np.random.default_rng(4)
@@ -438,6 +445,7 @@ def test_synthetic_data_of_many_classes_reach_the_floors(tmp_path: Path, monkeyp
     assert draft(tmp_path / "data.csv", label="y").notes == ()
 
 
+@pytest.mark.slow
 def test_a_class_that_no_baseline_finds_has_no_floor(tmp_path: Path) -> None:
     """Neither real nor synthetic data give reason for a floor of a rare class about which the columns say nothing."""
     columns = some(600)
@@ -487,6 +495,7 @@ def test_truths_and_two_numbers_are_sliced(tmp_path: Path) -> None:
     assert len(policy.slices.by) == SLICED
 
 
+@pytest.mark.slow
 def test_a_table_most_of_whose_rows_would_be_quarantined_is_refused(tmp_path: Path) -> None:
     """A few dirty cells in each of many columns may leave hardly a whole row: the columns and the text are named."""
     random = np.random.default_rng(7)
@@ -520,6 +529,7 @@ def test_names_and_values_that_a_draft_can_do_without_are_no_reason_to_refuse(tm
     assert found["base_dt"].kind is Kind.DATE
 
 
+@pytest.mark.slow
 def test_a_header_of_any_characters_is_drafted(tmp_path: Path) -> None:
     """What a database's client would misread is written out in the contract's name; the file stays as it is."""
     columns = some()
@@ -579,6 +589,7 @@ def test_a_key_may_grow(step: int, maximum: int, tmp_path: Path, capfd: pytest.C
         assert f"    CTCD_CONTRACTS='{folder}' {command}\n" in shown
 
 
+@pytest.mark.slow
 def test_the_name_of_another_instance_is_refused_before_anything_is_written(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,7 @@ def test_a_name_that_is_no_estimator_is_refused(model: Path, name: str, reported
     assert refused.value.where == f"{profiles} [one]"
 
 
+@pytest.mark.slow
 def test_a_model_is_not_read_by_other_code(tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model names the hash of the model.py that made it, and is loaded with that one only."""
     file = instance_with(tmp_path / "before", code)

@@ -34,6 +34,7 @@ def hard(frame: pd.DataFrame) -> pd.DataFrame:
     return result
 
 
+@pytest.mark.slow
 def test_all_ways_to_score_agree(scorer: Scorer, hard: pd.DataFrame, tmp_path: Path) -> None:
     """A frame, plain rows, one row at a time and a scorer saved and loaded give the same probabilities, bit for bit."""
     rows = plain_rows(hard, CONTRACT)

@@ -145,6 +145,7 @@ def test_a_later_day_needs_a_later_snapshot(monitored: Run) -> None:
     assert monitored(DAY + timedelta(days=3), needed=DAY + timedelta(days=3)).snapshot == "2025-08-31"
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_breaks_a_rule_is_refused(monitored: Run, store: Engine, tmp_path: Path) -> None:
     """The report is written and names rule and rows, the snapshot is not accepted, and only a change can be."""
     accept(store, CONTRACT, BEFORE)

@@ -187,6 +187,7 @@ def test_small_shares_alarm_as_rarely_as_the_level_says(share: float, rows: int)
         assert binom.pmf(alarms, rows, share).sum() <= level
 
 
+@pytest.mark.slow
 def test_small_bins_alarm_as_rarely_as_the_level_says() -> None:
     """Of three bins, two of which hold only 2.5 % of the reference, on days of 300 rows, as if all sizes mattered."""
     random, rows, level = np.random.default_rng(4), 300, 1e-3
@@ -324,6 +325,7 @@ def test_each_model_is_compared_with_its_own_reference(store: Engine) -> None:
     assert {version for version, _ in found} == {"7"}
 
 
+@pytest.mark.slow
 def test_the_rows_that_are_read_are_reported_in_chunks(store: Engine) -> None:
     """With what they are, how many are done and how many there are to do."""
     log(store, later(400), noon())
@@ -332,6 +334,7 @@ def test_the_rows_that_are_read_are_reported_in_chunks(store: Engine) -> None:
     assert reported == [("predictions of version 7", done, 400) for done in (150, 300, 400)]
 
 
+@pytest.mark.slow
 def test_what_is_written_names_its_period_and_its_limit(store: Engine) -> None:
     """A row of the store has the numbers of the report's column, and the days of the period."""
     log(store, later(400).assign(humidity=np.nan), noon())
@@ -352,6 +355,7 @@ def test_what_is_written_names_its_period_and_its_limit(store: Engine) -> None:
     assert (written["humidity"]["missing"], written["humidity"]["psi"]) == (1.0, None)
 
 
+@pytest.mark.slow
 def test_a_column_that_is_ignored_is_not_watched(store: Engine) -> None:
     """Nor are the entries of an ignored list, and the others have its share of the false alarms."""
     log(store, later().assign(vibration=99.0, parts="bearing"), noon())
@@ -363,6 +367,7 @@ def test_a_column_that_is_ignored_is_not_watched(store: Engine) -> None:
     assert report.level > drift(store).level
 
 
+@pytest.mark.slow
 def test_rows_of_the_store_are_compared_with_the_champions_reference(store: Engine) -> None:
     """Those whose event date is in the period, whether anybody asked for a prediction or not."""
     key, event = CONTRACT.key.name, CONTRACT.event_date.name
@@ -384,6 +389,7 @@ def test_rows_of_the_store_are_compared_with_the_champions_reference(store: Engi
     assert not {"(prediction)", "(confidence)"} & {column.feature for column in report.columns}
 
 
+@pytest.mark.slow
 def test_a_column_that_the_contract_has_dropped_is_no_error(store: Engine) -> None:
     """Until a model of the new contract is champion, rows of the feature table are not compared; those of the log are."""
     key, event = CONTRACT.key.name, CONTRACT.event_date.name
@@ -484,6 +490,7 @@ def test_a_finding_of_a_week_is_of_its_last_day(store: Engine) -> None:
     assert [each.new for each in raise_findings(store, CONTRACT, week)] == [True, False]
 
 
+@pytest.mark.slow
 def test_a_person_sees_what_has_drifted_and_what_was_not_judged(
     store: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -506,6 +513,7 @@ def test_a_person_sees_what_has_drifted_and_what_was_not_judged(
     assert "2025-09-03: no predictions and no rows of the feature table to compare" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_drift_needs_both_chance_and_size_to_be_exceeded(store: Engine) -> None:
     """Each alarm of a distribution is above the limit and the smallest PSI, and nothing else is."""
     log(store, later().assign(vibration=lambda f: f["vibration"] + 1, stops=lambda f: f["stops"] + 1), noon())

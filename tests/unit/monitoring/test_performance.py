@@ -323,6 +323,7 @@ def test_a_week_has_the_days_from_monday_to_sunday(store: Engine) -> None:
     assert [(day - monday).days for day in days_written] == [-28, -1, 0, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weeks_later", [1, 5])
 def test_the_sizes_of_a_week_are_read_as_long_as_they_change(
     store: Engine, monkeypatch: pytest.MonkeyPatch, weeks_later: int
@@ -356,6 +357,7 @@ def test_the_sizes_of_a_week_are_read_as_long_as_they_change(
         assert {row["model_version"]: row["counts"]["independent"] for row in weeks} == pytest.approx(independent)
 
 
+@pytest.mark.slow
 def test_without_a_group_no_label_is_known_and_all_rows_are_independent(tmp_path: Path) -> None:
     """Requests do not say which row they are about; the estimate does not need that."""
     write_instance(BARE, tmp_path / "contracts")
@@ -462,6 +464,7 @@ def test_a_large_day_is_read_again_when_there_are_half_as_many_labels_again(stor
     assert len(read) == 6
 
 
+@pytest.mark.slow
 def test_what_is_kept_says_what_is_read(store: Engine, read: list[date], monkeypatch: pytest.MonkeyPatch) -> None:
     """Days and weeks that are made of kept counts have the same numbers, in report and store, as if they were read."""
     days_of(store)

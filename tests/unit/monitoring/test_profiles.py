@@ -16,6 +16,7 @@ from ctcd.store.tables import build_tables
 DAY = date(2025, 8, 31)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 2, 7, 120])
 def test_the_database_measures_what_pandas_does(store: Engine, rows: int) -> None:
     """Means, standard deviations, medians and shares equal those of the frame, independent of other days."""

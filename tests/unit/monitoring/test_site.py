@@ -392,6 +392,7 @@ def test_a_champion_is_known_however_many_versions_came_after_it(store: Engine, 
     assert page.texts["p"][0] == "version 1 is the champion"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     ['{"passed": tr', "[1, 2]", '{"passed": true}', '{"passed": true, "measured": 3}', "\udcff", "3"],
@@ -407,6 +408,7 @@ def test_a_file_that_is_no_report_of_a_load_test_is_named(store: Engine, tmp_pat
     assert page.texts["p"][0] == "0 of 1 shapes within their limits"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", [VALIDATION, DATA_MONITOR])
 @pytest.mark.parametrize(
     "text", ['{"passed": tr', "[1, 2]", "{}", "\udcff"], ids=["half written", "a list", "empty", "no text"]

@@ -84,6 +84,7 @@ def test_intervals_of_scores_are_those_of_resampling_row_by_row(monkeypatch: pyt
     assert all(isinstance(each, float) and np.isnan(each) for each in (absent.point, absent.lower, absent.upper))
 
 
+@pytest.mark.slow
 def test_many_groups_of_many_classes_need_little_memory() -> None:
     """What is held follows the rows: not a table of all classes for each group, of which most cells are empty."""
     random = np.random.default_rng(0)

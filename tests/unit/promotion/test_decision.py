@@ -314,6 +314,7 @@ def test_swapping_never_promotes_both(data: st.DataObject) -> None:
     assert not (decide(a, b, KEEP).promote and decide(b, a, KEEP).promote)
 
 
+@pytest.mark.slow
 @properties
 @given(st.data())
 def test_worsening_never_turns_refusal_into_promotion(data: st.DataObject) -> None:

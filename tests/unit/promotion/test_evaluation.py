@@ -248,6 +248,7 @@ def test_latency_is_processor_time_in_milliseconds_after_warming_up(measured: Ca
     assert found.row_p95_ms == pytest.approx(np.percentile(np.arange(1, ROWS_TIMED + 1), 95))
 
 
+@pytest.mark.slow
 def test_the_best_round_counts(measured: Callable[[Clock], Evaluation]) -> None:
     """What slows one round down, such as a cold cache, is not held against the model."""
     assert measured(Clock(lambda single: 90.0 if single < ROWS_TIMED else 3.0)).row_p95_ms == pytest.approx(3.0)
@@ -339,6 +340,7 @@ def test_a_small_holdout_is_charged_no_more_for_a_call(monkeypatch: pytest.Monke
     assert small.batch_row_ms == pytest.approx(500.0 / (-(-BATCH_ROWS // 30) * 30))
 
 
+@pytest.mark.slow
 def test_rows_that_the_api_would_refuse_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that break the payload are counted, a block at a time; what is wrong with the first is said without its value."""
     spoiled = HOLDOUT.assign(grade=HOLDOUT["grade"].where(HOLDOUT.index >= 2, "Secret"))
@@ -365,6 +367,7 @@ def test_rows_that_the_api_would_refuse_are_counted(monkeypatch: pytest.MonkeyPa
     assert asked == [90, 90, 20]
 
 
+@pytest.mark.slow
 def test_rows_are_asked_of_the_payload_that_the_service_has() -> None:
     """A rule that a team wrote into its own payload counts too; nothing is asked about a model without a request."""
 
@@ -386,6 +389,7 @@ def test_rows_are_asked_of_the_payload_that_the_service_has() -> None:
     assert (unasked.refused, unasked.refusal) == (None, "")
 
 
+@pytest.mark.slow
 def test_evaluation_says_which_rows_belong_together_and_whether_it_was_rolled_back() -> None:
     """Rows of a group share a number, in the order of the groups; by default a version is not rolled back."""
     found = judge(Knowing(), rolled_back=True)

@@ -1,5 +1,6 @@
 import tomllib
 
+import pytest
 from prove.base import Area, Edit
 from prove.catalogue import load
 from prove.subjects import planted
@@ -30,6 +31,7 @@ def test_mutated_copies_have_the_files_of_copies_with_planted_defects() -> None:
     assert copied == set(COPIED)
 
 
+@pytest.mark.slow
 def test_every_edit_still_fits_the_code_and_changes_it() -> None:
     """The text that an edit replaces occurs exactly once, which shows in a second and not only in the next full run."""
     edits = [edit for defect in load() if isinstance(defect.plant, tuple) for edit in defect.plant]

@@ -31,6 +31,7 @@ def exit_code(program: Path) -> int:
     return ended.value.code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--quick", "--json"])
 @pytest.mark.parametrize("verdict", Verdict)
 def test_planted_defects_pass_only_if_each_is_caught(

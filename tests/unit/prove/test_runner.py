@@ -14,6 +14,7 @@ def run(*positions: int) -> dict[str, Result]:
     return {result.name: result for result in results}
 
 
+@pytest.mark.slow
 def test_every_defect_gets_its_verdict() -> None:
     """A defect is caught only if its gate refuses for the right reason and accepts a sound subject."""
     results = run(*range(len(CATALOGUE)))
@@ -63,6 +64,7 @@ def test_selections_match_their_own_tests_only() -> None:
         assert not matches(case, selection)
 
 
+@pytest.mark.slow
 def test_tests_that_do_not_end_are_ended_and_leave_the_next_ones_their_own_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

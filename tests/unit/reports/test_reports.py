@@ -72,6 +72,7 @@ def test_the_page_is_self_contained_and_runs_nothing(broken: ValidationReport) -
     assert not re.search(r"https?://", html)
 
 
+@pytest.mark.slow
 def test_good_data_has_a_page_too() -> None:
     """The page of a report without breaches states that and has no table."""
     frame = snapshot_frame(CONTRACT, rows=20)

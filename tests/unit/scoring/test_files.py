@@ -107,6 +107,7 @@ def edited(source: Path, *changes: tuple[int, str, str]) -> None:
     frame.to_csv(source, index=False)
 
 
+@pytest.mark.slow
 def test_all_rows_that_break_the_contract_are_rejected_at_once(
     batch: BatchScorer, source: Path, tmp_path: Path
 ) -> None:

@@ -275,6 +275,7 @@ def test_new_rows_that_break_the_contract_are_quarantined_once(
     assert [row[CONTRACT.key.name] for row in scores] == keys[1:]
 
 
+@pytest.mark.slow
 def test_folders_of_others_stay(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
     """Only what killed runs into this folder left is deleted: not a user's folder, nor that of a run into another one."""
     others = [tmp_path / name for name in (".out.backup", ".out.v2.0123456789abcdef", ".out.0123456789abcdef.mine")]
@@ -287,6 +288,7 @@ def test_folders_of_others_stay(spark: InThisProcess, source: Path, tmp_path: Pa
     assert [folder.name for folder in (*others, *own) if folder.exists()] == [folder.name for folder in others]
 
 
+@pytest.mark.slow
 def test_a_kill_between_two_renames_loses_no_predictions(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
     """What was there is put back by the next run, also if that one is refused."""
     spark.score_files(source, tmp_path / "out")
@@ -298,6 +300,7 @@ def test_a_kill_between_two_renames_loses_no_predictions(spark: InThisProcess, s
     assert files_of(tmp_path / "out") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["out/part-00001.parquet", "out.rejected.csv"])
 def test_what_was_deleted_is_made_again(spark: InThisProcess, source: Path, tmp_path: Path, lost: str) -> None:
     """The same again changes nothing only if all of it is still there."""
@@ -309,6 +312,7 @@ def test_what_was_deleted_is_made_again(spark: InThisProcess, source: Path, tmp_
     assert len(pd.read_parquet(tmp_path / "out")) == ROWS - 1
 
 
+@pytest.mark.slow
 def test_a_task_without_a_part_is_not_done_again(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
     """A task whose rows are all set aside writes no part; the same again changes nothing all the same."""
     folder = tmp_path / "in"
@@ -324,6 +328,7 @@ def test_a_task_without_a_part_is_not_done_again(spark: InThisProcess, source: P
     assert (files_of(tmp_path / "out"), len(spark.done)) == (before, tasks)
 
 
+@pytest.mark.slow
 def test_the_working_directory_can_be_the_folder(
     spark: InThisProcess, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +341,7 @@ def test_the_working_directory_can_be_the_folder(
     assert (tmp_path / "here.rejected.csv").is_file()
 
 
+@pytest.mark.slow
 def test_names_may_be_in_upper_case(spark: InThisProcess, batch: BatchScorer, source: Path, tmp_path: Path) -> None:
     """Files are told by the end of their names as in one process, whatever its case."""
     upper = source.rename(tmp_path / "ROWS.PARQUET")
@@ -350,6 +356,7 @@ def test_names_may_be_in_upper_case(spark: InThisProcess, batch: BatchScorer, so
     assert len(pd.read_csv(tmp_path / "one.Csv")) == ROWS
 
 
+@pytest.mark.slow
 def test_hidden_files_and_results_are_no_source(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
     """Of a folder only files count whose names begin with neither a dot nor an underscore."""
     folder = tmp_path / "in"

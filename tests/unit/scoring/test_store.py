@@ -42,6 +42,7 @@ def test_shares_are_of_the_rows_that_were_scored() -> None:
     assert Scored(rows=2, rejected=2).shares(CONTRACT.classes) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_rows", [10, 300])
 def test_the_rows_of_a_range_are_ranked_once(store: Engine, tmp_path: Path, chunk_rows: int) -> None:
     """However many chunks they are scored in: the queries of a run take as much as one query without chunks, or two."""

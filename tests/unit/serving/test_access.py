@@ -82,6 +82,7 @@ def test_every_route_is_on_one_of_the_lists() -> None:
     assert {route.path for route in ASYNCHRONOUS} == WITH_API_KEY_IF_ASYNCHRONOUS
 
 
+@pytest.mark.slow
 def test_asynchronous_routes_need_the_key_of_the_api(model_folder: Path, tmp_path: Path) -> None:
     """Without a key, with a wrong one and with that of the scraper every method is refused; the key of the API opens them."""
     settings = guarded(tmp_path, model_folder).model_copy(update={"asynchronous": True})

@@ -116,6 +116,7 @@ def test_the_validation_of_many_rows_agrees_with_that_of_one(row: dict[str, Any]
         assert [list(each.__dict__.items()) for each in PLAIN.validate_python([given])] == [wanted]
 
 
+@pytest.mark.slow
 def test_nothing_of_a_refused_batch_is_logged(settings: Settings) -> None:
     """A batch with an invalid row, which is named by its place in all of the batch, logs no row, not even those before it."""
     with served(settings) as client:

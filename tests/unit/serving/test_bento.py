@@ -33,6 +33,7 @@ def test_what_an_estimator_requires_is_pinned_too() -> None:
         bento.requirements("no-such-package")
 
 
+@pytest.mark.slow
 def test_a_context_holds_packages_model_and_requirements(model_folder: Path, tmp_path: Path) -> None:
     """The packages come whole, without compiled scraps, and the model says which version it is."""
     bento._fill(tmp_path, INFO, model_folder, INSTANCE)

@@ -349,6 +349,7 @@ def test_each_model_that_comes_later_has_the_cache_too(settings: Settings, score
         assert (served_by.version, type(served_by.scorer)) == (version, CachedScorer)
 
 
+@pytest.mark.slow
 def test_a_service_with_a_cache_answers_logs_and_counts(settings: Settings) -> None:
     """Single requests and batches share the cache, and the log has each of their answers."""
     settings = settings.model_copy(update={"cache_url": SecretStr(IN_MEMORY)})

@@ -41,6 +41,7 @@ def test_a_child_ends_with_its_input() -> None:
     assert child.process is None
 
 
+@pytest.mark.slow
 def test_a_child_that_does_not_end_is_killed() -> None:
     """One that hangs is not left behind."""
     child = started("import time; time.sleep(600)")

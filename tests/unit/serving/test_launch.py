@@ -49,6 +49,7 @@ def test_a_port_that_becomes_free_is_waited_for(tmp_path: Path) -> None:
         closing.join()
 
 
+@pytest.mark.slow
 def test_a_second_service_on_the_same_address_and_home_is_refused(tmp_path: Path) -> None:
     """It would delete the metrics of the first; the lock of a service that was killed does not count."""
     waits = "import sys; print('runs', flush=True); sys.stdin.read()"

@@ -96,6 +96,7 @@ def test_a_batch_that_nobody_waits_for_any_more_ends_at_the_next_piece(
     assert logged(settings.store_url) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [LogLevel.INFO, LogLevel.WARNING])
 def test_each_request_is_logged_if_the_level_says_so(
     settings: Settings, capsys: pytest.CaptureFixture[str], level: LogLevel

@@ -115,6 +115,7 @@ def test_every_field_of_the_log_is_what_the_client_was_told(settings: Settings, 
     assert_logged(reported, logged(settings.store_url))
 
 
+@pytest.mark.slow
 def test_the_request_log_has_the_rows_of_what_is_scored_later(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,7 @@ def test_records_come_back_in_order_after_reopening(tmp_path: Path) -> None:
     second.close()
 
 
+@pytest.mark.slow
 def test_records_survive_kill_9(tmp_path: Path) -> None:
     """A process killed right after an append leaves its records, and its claim is released."""
     code = (
@@ -172,6 +173,7 @@ RECORDS = "CREATE TABLE records (seq INTEGER PRIMARY KEY, rows INTEGER NOT NULL,
 REFUSES_ALL = "CREATE TRIGGER refuses_all BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'no'); END"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "why"),
     [
@@ -520,6 +522,7 @@ def test_a_wrong_depth_is_counted_again(tmp_path: Path) -> None:
     outbox.close()
 
 
+@pytest.mark.slow
 def test_an_unreadable_outbox_does_not_hide_the_others(tmp_path: Path) -> None:
     """Outboxes that dead processes left are found behind one that is damaged, which is moved aside."""
     mine = Outbox.claim(tmp_path, max_records=10)
@@ -610,6 +613,7 @@ def test_dead_letters_of_another_outbox_are_added_once(outbox: Outbox) -> None:
     assert [each.body for each in outbox.letters()] == [b"b"]
 
 
+@pytest.mark.slow
 @settings(max_examples=at_most(25), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=12))
 def test_every_record_leaves_once_and_in_order(steps: list[tuple[int, int]]) -> None:
@@ -724,6 +728,7 @@ def test_exported_letters_are_on_disk_before_they_are_deleted(tmp_path: Path, mo
     outbox.close()
 
 
+@pytest.mark.slow
 def test_only_what_the_store_accepts_is_no_dead_letter_any_more(tmp_path: Path) -> None:
     """The command sends all of them; those that the store does not have then stay, with the reason why."""
     settings = empty_store(Settings(home=tmp_path, contracts=INSTANCE.folder))

@@ -92,6 +92,7 @@ def test_a_malformed_body_is_refused(client: TestClient, body: bytes, status: in
     refused(client.post("/predict", content=body, headers=JSON), status)
 
 
+@pytest.mark.slow
 def test_a_body_that_is_too_large_is_refused_whatever_its_declared_length(settings: Settings) -> None:
     """413, also for a chunked body without a length."""
     with served(settings.model_copy(update={"request_max_bytes": 2_000})) as client:
@@ -167,6 +168,7 @@ def test_an_odd_path_is_refused_in_the_same_format_and_never_redirected(
     assert response.headers["x-request-id"]
 
 
+@pytest.mark.slow
 def test_nothing_personal_is_returned_or_logged(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     """Names and values of unknown fields, and misplaced values, are in no answer, no log line and no metric."""
     rows: list[Any] = [

@@ -338,6 +338,7 @@ def test_the_time_in_the_queue_is_in_the_log(alone: TestClient, asynchronous: Se
         wait(lambda: alone.get(accepted.headers["location"]).status_code == 200)
 
 
+@pytest.mark.slow
 def test_a_request_is_on_disk_when_it_is_accepted(asynchronous: Settings) -> None:
     """A service that ends at once answers it after its next start."""
     with patch.object(answering.Answering, "step", lambda _self: False), served(asynchronous) as client:
@@ -350,6 +351,7 @@ def test_a_request_is_on_disk_when_it_is_accepted(asynchronous: Settings) -> Non
     assert len(logged_ids(asynchronous.store_url)) == len(ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "status"),
     [
@@ -389,6 +391,7 @@ def test_an_unknown_or_expired_request_is_not_found(alone: TestClient, asynchron
     assert (refused.status_code, refused.headers["content-type"]) == (404, problems.MEDIA_TYPE)
 
 
+@pytest.mark.slow
 def test_a_full_queue_refuses(asynchronous: Settings) -> None:
     """503, with a time after which to try again."""
     with served(asynchronous.model_copy(update={"requests_max": 1})) as client:
@@ -485,6 +488,7 @@ def test_an_answer_that_the_outbox_refuses_is_logged_later(alone: TestClient, as
     assert len(logged_ids(asynchronous.store_url)) == len(ROWS)
 
 
+@pytest.mark.slow
 def test_without_the_setting_there_is_no_such_route(settings: Settings) -> None:
     """Neither in the document, and nothing is kept on disk."""
     with served(settings) as client:
@@ -493,6 +497,7 @@ def test_without_the_setting_there_is_no_such_route(settings: Settings) -> None:
     assert not settings.requests.parent.exists()
 
 
+@pytest.mark.slow
 def test_both_routes_need_a_key(asynchronous: Settings) -> None:
     """Like all of the API."""
     with served(asynchronous.model_copy(update={"api_keys": SecretStr(KEY)})) as client:

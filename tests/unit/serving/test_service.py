@@ -153,6 +153,7 @@ def test_a_probe_succeeds(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 200
 
 
+@pytest.mark.slow
 def test_the_metrics_count_what_happened(settings: Settings) -> None:
     """Requests by route and status, predictions by class and version, and what the outbox holds."""
     with served(settings) as client:

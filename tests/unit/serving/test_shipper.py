@@ -737,6 +737,7 @@ def test_an_outbox_that_cannot_be_renewed_is_logged(outbox: Outbox, said: list[s
     assert said == ["error: there: no new one can be opened (a full disk)"]
 
 
+@pytest.mark.slow
 def test_one_outbox_that_cannot_be_emptied_does_not_stop_the_adoption_of_the_others(
     outbox: Outbox, store: Engine
 ) -> None:

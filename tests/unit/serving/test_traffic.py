@@ -214,6 +214,7 @@ def test_a_canary_answers_its_groups(service: Service) -> None:
     assert service.counted("ctcd_challenger_swaps", "outcome") == {"swapped": 1}
 
 
+@pytest.mark.slow
 def test_conditions_choose_who_answers(service: Service) -> None:
     """The first that a row meets, in one request or in a batch, from the time on at which it takes effect."""
     data = [EXAMPLE | {"hours": hours, "stops": stops} for hours in (4_000, 6_000) for stops in (3.0, 5.0)]
@@ -262,6 +263,7 @@ def _failing(scorer: Scorer, rows: Any) -> Predictions:
 PREDICT = Scorer.predict
 
 
+@pytest.mark.slow
 def test_a_challenger_that_fails_leaves_the_answer_to_the_champion(service: Service) -> None:
     """Each request is answered, and the log says in whose place; of rows that are scored together, that is one."""
     service.run(experiment(Mode.CANARY, 0.5))
@@ -309,6 +311,7 @@ def test_a_shadow_that_fails_is_counted_and_holds_up_nothing(service: Service) -
         assert failed[name] == champion[name]
 
 
+@pytest.mark.slow
 def test_a_challenger_that_cannot_be_loaded_leaves_the_champion_alone(service: Service) -> None:
     """The service says why, the champion answers everything, and the next champion is followed all the same."""
     home = service.settings.champions
@@ -324,6 +327,7 @@ def test_a_challenger_that_cannot_be_loaded_leaves_the_champion_alone(service: S
     assert service.client.get("/model-info").json()["refused"] is None
 
 
+@pytest.mark.slow
 def test_a_worker_that_starts_knows_the_challenger_before_it_answers(model_folder: Path, tmp_path: Path) -> None:
     """So that its answers are those of the others; before, nobody has asked it anything."""
     home = tmp_path / "champions"

@@ -123,6 +123,7 @@ def parts_of(settings: Settings) -> list[str]:
         return [each for (each,) in db.execute("SELECT id FROM requests ORDER BY id")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [CSV, PARQUET])
 def test_a_file_is_scored_like_in_batch(
     alone: TestClient, asynchronous: Settings, scorer: Scorer, tmp_path: Path, kind: str
@@ -190,6 +191,7 @@ def test_a_file_is_scored_like_in_batch(
     assert len(kept) == 2 * math.ceil(ROWS / PART)
 
 
+@pytest.mark.slow
 def test_a_key_that_a_spreadsheet_has_rounded_is_rejected(alone: TestClient) -> None:
     """As in `ctcd predict`: it may stand for several keys; the other rows are predicted."""
     key = next(each.name for each in CONTRACT.keys if each.kind is Kind.INTEGER and each != CONTRACT.group)
@@ -200,12 +202,14 @@ def test_a_key_that_a_spreadsheet_has_rounded_is_rejected(alone: TestClient) -> 
     assert (rejected[key], rejected["reasons"]) == ("2.6E+03", f"{key} is written with an exponent")
 
 
+@pytest.mark.slow
 def test_the_time_in_the_queue_is_in_the_log(alone: TestClient, asynchronous: Settings) -> None:
     """The duration of a prediction is that from the upload to its answer."""
     with waited_longer(PartQueue, asynchronous.store_url, rows=3):
         done(alone, send(alone, as_csv(frame(3, {}))).headers["location"])
 
 
+@pytest.mark.slow
 def test_a_file_says_how_far_it_is(alone: TestClient) -> None:
     """And its result is pending like itself, until all of it is there."""
     with patch.object(answering.Answering, "step", lambda _self: False):
@@ -243,6 +247,7 @@ def damaged() -> bytes:
     return content[:40] + bytes(20) + content[60:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "kind", "status", "detail"),
     [
@@ -299,6 +304,7 @@ def test_a_file_that_cannot_be_scored_is_refused_at_once(
     assert len(parts_of(small)) == 1
 
 
+@pytest.mark.slow
 def test_a_file_of_unknown_length_is_cut_off(asynchronous: Settings) -> None:
     """At the largest size that is allowed."""
 
@@ -312,6 +318,7 @@ def test_a_file_of_unknown_length_is_cut_off(asynchronous: Settings) -> None:
     assert "at most 40000 bytes" in refused.text
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_in_the_contract_is_not_logged(
     asynchronous: Settings, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -327,6 +334,7 @@ def answered(client: TestClient, path: str) -> bool:
     return bool(client.get(path, headers={"x-api-key": KEY}).status_code == 200)
 
 
+@pytest.mark.slow
 def test_only_a_key_of_the_api_sees_a_file(asynchronous: Settings) -> None:
     """Not one for the metrics, and nobody without a key."""
     keyed = asynchronous.model_copy(update={"api_keys": SecretStr(KEY), "metrics_keys": SecretStr(METRICS_KEY)})
@@ -340,6 +348,7 @@ def test_only_a_key_of_the_api_sees_a_file(asynchronous: Settings) -> None:
             assert wait(partial(answered, client, path))
 
 
+@pytest.mark.slow
 def test_an_unknown_or_expired_file_is_not_found(alone: TestClient, asynchronous: Settings) -> None:
     """The parts of a file expire together, with all that is on disk."""
     for path in ("", "/result", "/rejected"):
@@ -369,6 +378,7 @@ def test_a_file_that_was_broken_off_is_deleted_at_the_start(asynchronous: Settin
         assert running.exists()
 
 
+@pytest.mark.slow
 def test_a_full_queue_or_disk_refuses(asynchronous: Settings) -> None:
     """413 as soon as a file could never fit, else 503 or 507, and nothing of it stays."""
     with patch.object(files, "PART_ROWS", PART), served(asynchronous.model_copy(update={"requests_max": 2})) as client:
@@ -389,6 +399,7 @@ def test_a_full_queue_or_disk_refuses(asynchronous: Settings) -> None:
         assert refused.status_code == 503  # before it is read
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_for_long_loses_no_file(alone: TestClient) -> None:
     """An attempt that fails for want of space is not one of those after which a part is given up."""
     fails, write = iter(range(8 * MOST_ATTEMPTS)), files._write
@@ -402,6 +413,7 @@ def test_a_disk_that_is_full_for_long_loses_no_file(alone: TestClient) -> None:
         assert done(alone, send(alone, as_csv(frame())).headers["location"]).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_foreign_file_in_the_folder_is_left_alone(
     alone: TestClient, asynchronous: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -424,6 +436,7 @@ def test_uploads_have_a_limit(asynchronous: Settings) -> None:
     assert (refused.status_code, "too many uploads" in refused.text) == (503, True)
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_is_the_answer(alone: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     """The model fails on a row: the client is told, the next file is scored."""
 
@@ -439,6 +452,7 @@ def test_a_part_that_fails_is_the_answer(alone: TestClient, caplog: pytest.LogCa
     assert done(alone, send(alone, as_csv(frame())).headers["location"]).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_part_is_kept_until_its_result_is_on_disk(alone: TestClient, asynchronous: Settings) -> None:
     """The disk is full while it is scored: it is taken again, and logged once."""
     write = files._write
@@ -458,6 +472,7 @@ def test_a_part_is_kept_until_its_result_is_on_disk(alone: TestClient, asynchron
     assert len(rows) == ROWS - len(BAD)
 
 
+@pytest.mark.slow
 def test_the_result_of_the_first_worker_counts(asynchronous: Settings) -> None:
     """One that was slower than its lease changes neither the result nor the counts."""
     with patch.object(answering.Answering, "step", lambda _self: False), served(asynchronous) as client:
@@ -503,6 +518,7 @@ def test_the_parts_of_a_file_expire_together(tmp_path: Path) -> None:
         assert here.files() == set()
 
 
+@pytest.mark.slow
 def test_each_attempt_has_a_result_of_its_own(alone: TestClient, asynchronous: Settings) -> None:
     """A slow worker that ends after another one does not replace the predictions that were logged."""
     answer = Files.answer
@@ -521,6 +537,7 @@ def test_each_attempt_has_a_result_of_its_own(alone: TestClient, asynchronous: S
     assert len(list((asynchronous.requests.parent / "files").rglob("*.result.csv.gz"))) == 2 * 3
 
 
+@pytest.mark.slow
 def test_a_part_that_ends_its_workers_is_given_up(asynchronous: Settings) -> None:
     """After some attempts."""
     with served(asynchronous) as client:
@@ -532,6 +549,7 @@ def test_a_part_that_ends_its_workers_is_given_up(asynchronous: Settings) -> Non
         assert done(client, location).status_code == 500
 
 
+@pytest.mark.slow
 def test_requests_come_before_files(alone: TestClient) -> None:
     """A file waits while there are requests, and while half of the outbox is not free."""
     order: list[str] = []
@@ -554,6 +572,7 @@ def test_requests_come_before_files(alone: TestClient) -> None:
     assert order == ["request", "file", "file", "file"]
 
 
+@pytest.mark.slow
 def test_a_file_leaves_half_of_the_outbox_to_other_predictions(asynchronous: Settings) -> None:
     """While more than that waits for the store, no part is scored."""
     with served(asynchronous.model_copy(update={"outbox_max_records": 40})) as client:

@@ -33,6 +33,7 @@ def settings(tmp_path: Path, migrated_file: bytes, monkeypatch: pytest.MonkeyPat
     return settings
 
 
+@pytest.mark.slow
 def test_validation_remembers_one_key(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its memory does not grow with the rows: they come ordered by their keys, of which the last one says enough."""
     kept: list[int] = []
@@ -48,6 +49,7 @@ def test_validation_remembers_one_key(settings: Settings, monkeypatch: pytest.Mo
     assert kept == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_valid_snapshot_has_its_texts_as_categories(settings: Settings) -> None:
     """Its rows are those of the store, in their order, whatever the parts that they were read in."""
     valid = data.valid_snapshot(settings, None)

@@ -172,6 +172,7 @@ def test_to_ask_whether_a_training_is_due_starts_none(settings: Settings, engine
     assert findings.list_findings(settings) == ()
 
 
+@pytest.mark.slow
 def test_wrong_answers_are_a_finding_once_their_labels_are_known(ctcd: Any, engine: Engine) -> None:
     """The report of performance, of a day and of a week, judges the scores by the floors of the instance, and names the finding."""
     day, (right, wrong, *_) = date(2025, 9, 2), CONTRACT.classes

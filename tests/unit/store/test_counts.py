@@ -161,6 +161,7 @@ def _texts(row: dict[str, object]) -> list[str]:
     return [f"{reason['column']} {reason['rule']}".strip() for reason in reasons]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_rows", [40, 1_000])
 def test_a_refusal_counts_every_bad_row(migrated_file: bytes, tmp_path: Path, chunk_rows: int) -> None:
     """However many there are, in however many chunks, the message has the number of all of them, by reason."""

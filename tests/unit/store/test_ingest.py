@@ -46,6 +46,7 @@ def reasons_of(store: Engine) -> dict[int, list[str]]:
     }
 
 
+@pytest.mark.slow
 def test_good_tables_are_in_the_store(store: Engine, tmp_path: Path) -> None:
     """Every good row is written, typed, and the report counts it."""
     report = load(store, write_tables(tmp_path, feature_rows(3), label_rows(3)), chunk_rows=2)
@@ -196,6 +197,7 @@ def test_twice_is_once(store: Engine, tmp_path: Path) -> None:
     assert first.tables == second.tables
 
 
+@pytest.mark.slow
 def test_a_replaced_source_leaves_no_rows_behind(store: Engine, tmp_path: Path) -> None:
     """With `replace` the store holds what the source holds: features, labels, personal data and quarantine."""
     rows = [*feature_rows(GOOD, operator="Jane"), feature_row(900, hours="x")]
@@ -212,6 +214,7 @@ def test_a_replaced_source_leaves_no_rows_behind(store: Engine, tmp_path: Path) 
     }
 
 
+@pytest.mark.slow
 def test_files_are_recorded_by_their_content(store: Engine, tmp_path: Path) -> None:
     """Each file with the SHA-256 of its bytes and its rows; again, or from another folder, it is the same file."""
     first = write_tables(tmp_path / "first", [*feature_rows(GOOD), feature_row(7, hours="x")], label_rows(GOOD))
@@ -243,6 +246,7 @@ def keyless(tmp_path: Path) -> Iterator[tuple[Engine, Contract]]:
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_without_a_key_rows_of_two_files_are_not_mixed(keyless: tuple[Engine, Contract], tmp_path: Path) -> None:
     """A second file is refused unless it replaces the first one with all that belongs to its rows, scores too."""
     engine, contract = keyless
@@ -274,6 +278,7 @@ def test_without_a_key_personal_data_come_with_their_rows_only(
         ingest(engine, contract, file, chunk_rows=100)
 
 
+@pytest.mark.slow
 def test_a_refused_source_replaces_nothing(store: Engine, tmp_path: Path) -> None:
     """What cannot be loaded does not empty the store."""
     load(store, write_tables(tmp_path, feature_rows(3), label_rows(3)))
@@ -389,6 +394,7 @@ def test_a_store_without_tables_says_so(tmp_path: Path) -> None:
     engine.dispose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv.gz", ".parquet"])
 def test_every_format_gives_the_same_rows(store: Engine, tmp_path: Path, suffix: str) -> None:
     """A compressed or Parquet file, typed or all text, is read as the same rows as the plain one."""
@@ -422,6 +428,7 @@ def test_injected_errors_are_quarantined_at_their_lines(store: Engine, tmp_path:
         assert error.column in columns or "" in columns
 
 
+@pytest.mark.slow
 def test_progress_is_reported_in_rows(store: Engine, tmp_path: Path) -> None:
     """Progress is the number of rows read, of an estimated total that is reached with the last row."""
     steps: list[tuple[str, int, int | None]] = []

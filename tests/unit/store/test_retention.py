@@ -103,6 +103,7 @@ def test_nothing_is_deleted_that_the_warehouse_lacks(tmp_path: Path) -> None:
     assert scoring.retain(settings).deleted == 0
 
 
+@pytest.mark.slow
 def test_a_month_goes_once_it_is_over_in_both_calendars(tmp_path: Path) -> None:
     """In Seoul the first of December begins nine hours before that of UTC: September is kept for those, too."""
     settings = logged_in(tmp_path, datetime(2026, 8, 31, 23, tzinfo=UTC), datetime(2026, 9, 1, 0, tzinfo=UTC))

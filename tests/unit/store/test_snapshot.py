@@ -133,6 +133,7 @@ def test_the_statements_are_the_locked_ones() -> None:
     assert lock.derive(INSTANCE, {}, {})[lock.SNAPSHOT] == locked
 
 
+@pytest.mark.slow
 def test_without_event_dates_a_snapshot_has_all_rows_ingested_by_its_day(tmp_path: Path) -> None:
     """A row of that day is in it, one of an earlier year too, and one of the next day is not."""
     instance, url = write_instance(BARE, tmp_path / "contracts"), f"sqlite:///{tmp_path / 'store.db'}"
@@ -211,6 +212,7 @@ def test_a_run_that_dies_leaves_the_old_snapshot(store: Engine) -> None:
     assert count(store, TABLES.snapshot) == 1
 
 
+@pytest.mark.slow
 def test_a_snapshot_is_read_as_its_schema_says(store: Engine, tmp_path: Path) -> None:
     """Columns, order and types are those of the schema, rows are ordered by key, and nothing personal is there."""
     features = [

@@ -65,6 +65,7 @@ def filled(store: Engine) -> Engine:
     return store
 
 
+@pytest.mark.slow
 def test_every_field_of_every_prediction_arrives_once(filled: Engine, tmp_path: Path) -> None:
     """What is loaded, and loaded again, equals the log; a prediction at midnight is in the file of its own day only."""
     report = export(filled, tmp_path)

@@ -218,6 +218,7 @@ def test_a_stage_is_that_of_the_policy_and_of_the_experiment() -> None:
     assert Stage.of(policy, replace(experiment, mode=Mode.SHADOW, step=0), now) == Stage(mode=Mode.SHADOW, hours=3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_challenger_that_is_no_worse_is_not_withdrawn(seed: int) -> None:
     """In simulated rollouts, with groups that are answered alike and a load that rises and falls, it passes every step."""

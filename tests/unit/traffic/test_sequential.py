@@ -75,6 +75,7 @@ def test_nothing_seen_says_nothing() -> None:
     assert share_interval(0, 0, 0.01) == ranks(0.5, 0, 0.01) == (0.0, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.5, 0.95])
 def test_the_ranks_of_a_quantile_hold_at_every_look(share: float) -> None:
     """The share of values below the true quantile leaves its range in no more sequences than promised."""

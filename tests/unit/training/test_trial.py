@@ -171,6 +171,7 @@ def test_baselines_are_what_they_say(split: Split) -> None:
     assert found["logistic_regression"].macro_f1 > found["majority_class"].macro_f1 + 0.1
 
 
+@pytest.mark.slow
 def test_baselines_of_many_rows_are_fitted_to_some(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory has dense columns of so many rows at once, at most; the whole holdout is scored all the same."""
     every = score_baselines(split, fit_encoder(split.train, CONTRACT), CONTRACT)
@@ -192,6 +193,7 @@ def test_baselines_of_many_rows_are_fitted_to_some(split: Split, monkeypatch: py
     assert found["logistic_regression"].macro_f1 == pytest.approx(every["logistic_regression"].macro_f1, abs=0.1)
 
 
+@pytest.mark.slow
 def test_baselines_take_nulls_and_unseen_categories(split: Split) -> None:
     """Nulls or categories that occur only in the holdout do not break the baselines."""
     holdout = split.holdout.copy()
