@@ -3,6 +3,8 @@
 import logging
 import os
 import signal
+import subprocess
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -189,12 +191,26 @@ def test_the_settings_choose_the_runner(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("script", ["exec sleep 30", "exec sleep 30 2>&-"])
+SILENT = "exec sleep 30 2>&-"
+
+
+@pytest.mark.parametrize("script", ["exec sleep 30", SILENT])
 def test_a_stage_ends_with_its_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
     """A task whose supervisor was killed is started again elsewhere: what it runs does not go on, even if it is silent."""
-    parents = iter([1234])
+    parents, waited = iter([1234]), threading.Event()
+    wait = subprocess.Popen.wait
+
+    def noted(of: "subprocess.Popen[str]", timeout: float | None = None) -> int:
+        waited.set()
+        return wait(of, timeout)
+
+    def parent() -> int:
+        # Of a silent one not before there is nothing left to do but to wait for it, however slow this machine is.
+        return next(parents, 1 if waited.is_set() or script != SILENT else 1234)
+
     monkeypatch.setattr(process, "WATCH_SECONDS", 0.01)
-    monkeypatch.setattr(os, "getppid", lambda: next(parents, 1))
+    monkeypatch.setattr(subprocess.Popen, "wait", noted)
+    monkeypatch.setattr(os, "getppid", parent)
     error, _ = run(monkeypatch, tmp_path, script)
     assert type(error) is AirflowException
     assert f"exit code -{signal.SIGTERM.value}" in str(error)
