@@ -68,8 +68,6 @@ def command(worker: Settings, instance: Path, scheduled: datetime) -> Iterator["
     crons = {
         "CTCD_TRAINING_CRON": f"0 3 {days} {months} *",
         "CTCD_REPORT_CRON": f"{scheduled.minute} {scheduled.hour} * * *",
-        # Not while the test runs, unless it begins the year.
-        "CTCD_BATCH_CRON": "0 0 1 1 *",
     }
     with stack(worker, instance, **crons) as process:
         yield process
