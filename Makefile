@@ -72,9 +72,9 @@ airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: m
 .PHONY: test
 test: ## run everything: lint, types, unit tests, planted defects, instance tests, integration tests, coverage floor
 	@rm -f .coverage .coverage.*
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types prove-quick
 	@scripts/ensure-mariadb.sh
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target integration-shown contracts unit-coverage
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types prove-quick contracts
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target integration-shown unit-coverage
 	@$(MAKE) --no-print-directory integration-timed
 	@$(MAKE) --no-print-directory coverage
 
@@ -118,8 +118,11 @@ build/wheel: .venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.t
 TIMED := tests/integration/serving/test_load_smoke.py
 # Airflow needs a database of its own, PostgreSQL and minutes: it is tested by itself.
 AIRFLOW := tests/integration/dags
-# They kill processes of a service, take its store away and fill its disk, for which they mount a small file system.
-FAULTS := $(addprefix tests/integration/serving/test_,faults.py outbox_recovery.py supervision.py)
+# They kill processes of a service, take its store and its registry away, change its champion while it answers, and fill
+# its disk, for which they mount a small file system.
+FAULTS := $(addprefix tests/integration/serving/test_,faults.py outbox_recovery.py supervision.py swap.py uploads.py)
+# A loop for each form of contract and kind of estimator, from its tables to answers in the log.
+FORMS := tests/integration/contract/test_forms_of_contracts.py
 # Each file runs in one process, because its tests share servers.
 SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder
 ON_WHEEL := PYTHONPATH=build/wheel EXPECT_WHEEL=build/wheel $(BIN)/pytest -p no:schemathesis
@@ -140,7 +143,7 @@ integration-shown:
 integration-most: build/wheel
 	@scripts/ensure-mariadb.sh
 	@rm -f .coverage.integration*
-	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration $(addprefix --ignore ,$(TIMED) $(AIRFLOW) $(FAULTS)) \
+	@COVERAGE_FILE=.coverage.integration-most $(INTEGRATION) tests/integration $(addprefix --ignore ,$(TIMED) $(AIRFLOW) $(FAULTS) $(FORMS)) \
 		--numprocesses 4 $(SIDE_BY_SIDE)
 
 .PHONY: integration-timed
@@ -149,9 +152,14 @@ integration-timed: build/wheel
 	@COVERAGE_FILE=.coverage.integration-timed $(INTEGRATION) $(TIMED)
 
 .PHONY: faults-test
-faults-test: build/wheel ## test what a service does while its processes are killed, its store is away or its disk is full
+faults-test: build/wheel ## test a service whose processes are killed, store is away, disk is full or champion changes
 	@scripts/ensure-mariadb.sh
 	@$(ON_WHEEL) $(FAULTS) --numprocesses 3 $(SIDE_BY_SIDE)
+
+.PHONY: forms-test
+forms-test: build/wheel ## take contracts of every form, and every kind of estimator, through all stages
+	@scripts/ensure-mariadb.sh
+	@$(ON_WHEEL) $(FORMS) --numprocesses 2
 
 .PHONY: airflow-test
 airflow-test: build/wheel ## test the DAGs, and what `make airflow` starts: runs of every kind, driven through its REST API

@@ -8,20 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coverage import Coverage
-
 COMMAND = Path(sys.executable).with_name("ctcd")
 INSTALLED = (str(COMMAND),)
 TIMEOUT_SECONDS = 600
 ROOT = Path(__file__).parents[2]
-
-
-def measured() -> dict[str, str]:
-    """Return the environment variables that measure a Python process's coverage, if this run is measured."""
-    if Coverage.current() is None:
-        return {}
-    file = Path(os.environ.get("COVERAGE_FILE", ".coverage"))
-    return {"COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"), "COVERAGE_FILE": str(ROOT / file)}
 
 
 @dataclass(frozen=True)
@@ -31,8 +21,7 @@ class Command:
     Args:
         home: folder for everything embedded.
         store_url: the feature store; empty: a SQLite file in home.
-        program: what is started; another one than the installed command is that of `warm_commands`. Only this one's
-            coverage is measured: to measure imports, too, takes much time and tells nothing new.
+        program: what is started; another one than the installed command is that of `warm_commands`.
     """
 
     home: Path
@@ -46,7 +35,6 @@ class Command:
             "CTCD_HOME": str(self.home),
             "FEATURE_STORE_URL": self.store_url,
             "MLFLOW_TRACKING_URI": "",
-            **(measured() if self.program != INSTALLED else {}),
         }
         self.home.mkdir(parents=True, exist_ok=True)
         return subprocess.Popen(  # noqa: S603 - our own command

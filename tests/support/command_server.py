@@ -16,7 +16,6 @@ import sys
 import threading
 from contextlib import suppress
 
-import coverage
 from support.shortcuts import shortcuts
 
 NOT_IMPORTED = (
@@ -99,8 +98,6 @@ def run(request: dict[str, object], output: list[int]) -> None:
             os.dup2(given, number)
             os.close(given)
         sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in os.environ
-        coverage.process_startup()  # only if the environment says so, and not for what the command starts
-        os.environ.pop("COVERAGE_PROCESS_START", None)
         code = app.run(list(request["arguments"]))  # type: ignore[call-overload] # as our client wrote it
     finally:
         with suppress(Exception):  # an exit handler of a library decides nothing

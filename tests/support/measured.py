@@ -4,15 +4,10 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 INTEGRATION = (
-    "cli/test_commands.py",
-    "cli/test_contract_change.py",
-    "cli/test_real_defaults.py",
     "deployment",
-    "monitoring/test_performance.py",
     "scoring",
     "serving/test_connections.py",
     "store",
-    "training/test_distributed.py",
     "training/test_tracking.py",
 )
 """Files and folders of integration tests that are measured: nearly all that others run is run by these or by unit tests."""

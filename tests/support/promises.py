@@ -19,7 +19,11 @@ ON_WHEEL = "EXPECT_WHEEL=build/wheel PYTHONPATH=build/wheel pytest -p no:schemat
 MEASURED = f"{ON_WHEEL} --cov --cov-report= --cov-fail-under 0"
 TIMED = "tests/integration/serving/test_load_smoke.py"
 AIRFLOW = "tests/integration/dags"
-FAULTS = [f"tests/integration/serving/test_{name}.py" for name in ("faults", "outbox_recovery", "supervision")]
+FAULTS = [
+    f"tests/integration/serving/test_{name}.py"
+    for name in ("faults", "outbox_recovery", "supervision", "swap", "uploads")
+]
+FORMS = "tests/integration/contract/test_forms_of_contracts.py"
 BUILD_WHEEL = [
     "uv build --quiet --wheel --no-build-isolation --python .venv/bin/python --out-dir dist",
     "uv pip install --quiet --python .venv/bin/python --no-deps --target build/wheel dist/*.whl",
@@ -68,7 +72,7 @@ TARGETS: dict[str, list[str]] = {
         *BUILD_WHEEL,
         "ensure-mariadb.sh",
         (f"COVERAGE_FILE=.coverage.integration-most {MEASURED} tests/integration"
-        f" {' '.join(f'--ignore {path}' for path in (TIMED, AIRFLOW, *FAULTS))}"
+        f" {' '.join(f'--ignore {path}' for path in (TIMED, AIRFLOW, *FAULTS, FORMS))}"
         " --numprocesses 4 --dist loadfile --no-loadscope-reorder"),
     ],
     # It measures time, so nothing else runs at the same time.
@@ -80,6 +84,8 @@ TARGETS: dict[str, list[str]] = {
         *BUILD_WHEEL, "ensure-mariadb.sh",
         f"{ON_WHEEL} {' '.join(FAULTS)} --numprocesses 3 --dist loadfile --no-loadscope-reorder",
     ],
+    # What it leaves out, because each form of contract takes a whole loop: with the adoptions, which are loops, too.
+    "forms-test": [*BUILD_WHEEL, "ensure-mariadb.sh", f"{ON_WHEEL} {FORMS} --numprocesses 2"],
     # What it leaves out, because it needs Airflow, PostgreSQL and minutes: a job of its own in `ci`.
     "airflow-test": [
         *BUILD_WHEEL,
@@ -311,7 +317,7 @@ _NEEDED = {
     ".venv/.dev $(shell find src -type f -not -name '*.pyc') pyproject.toml README.md": "build/wheel",
     "build/wheel .venv/.spark": "spark-test",
     "build/wheel .venv/.warehouse": "warehouse-test",
-    "build/wheel": "airflow-test broker-test browser-test celery-test faults-test integration-most integration-timed patterns-test",
+    "build/wheel": "airflow-test broker-test browser-test celery-test faults-test forms-test integration-most integration-timed patterns-test",
 }
 PREREQUISITES = {target: needed for needed, targets in _NEEDED.items() for target in targets.split()}
 """What each target needs first: an environment that follows its lock, and a wheel of the code as it is."""
@@ -546,7 +552,7 @@ WORKFLOWS: dict[str, Document] = {
             "images": _job(
                 60, CHECKOUT, CACHED, _run("make images", env=KEYS | unreachable()), "make images-test", **EACH_INSTANCE,
             ),
-            "adopt": _job(40, CHECKOUT, CACHED, "make mariadb", "make adopt"),
+            "adopt": _job(40, CHECKOUT, CACHED, "make mariadb", "make forms-test", "make adopt"),
             "updates": _job(40, WITH_HISTORY, CACHED, "make mariadb", "make updates"),
             "required": _job(
                 5, _run(_VERDICT, env={name.upper(): f"${{{{ needs.{name}.result }}}}" for name in REQUIRED}),
@@ -1032,6 +1038,7 @@ EVERY_TEST: Document = {
         "": [
             "ROWS, WARM_UP = 3, 2",
             "_drawn: dict[str, str] = {}",
+            "_downloaded = LocalArtifactRepository.download_artifacts",
         ],
         "shortcuts": [
             "@contextmanager",
@@ -1047,6 +1054,8 @@ EVERY_TEST: Document = {
             "            # Six plots take as long again. They are tested in tests/unit/promotion; commands in processes of their own",
             "            # draw them.",
             '            patch.object(gate, "draw", _first_plots),',
+            "            # MLflow copies the hundreds of files of a local model one by one, which would take a third of a gate's time.",
+            '            patch.object(LocalArtifactRepository, "download_artifacts", _copied),',
             "        ):",
             "            yield",
             "    finally:",
@@ -1062,6 +1071,13 @@ EVERY_TEST: Document = {
             "    if not _drawn:",
             "        _drawn.update(plots.draw(evidence))",
             "    return _drawn",
+        ],
+        "_copied": [
+            "def _copied(repository: LocalArtifactRepository, artifact_path: str, dst_path: str | None = None) -> str:",
+            "    source = Path(repository.artifact_dir, artifact_path)",
+            "    if dst_path is None or not source.is_dir():",
+            "        return str(_downloaded(repository, artifact_path, dst_path))  # type: ignore[no-untyped-call] # MLflow's own",
+            "    return str(copytree(source, Path(dst_path, artifact_path), dirs_exist_ok=True))",
         ],
     },
     "tests/conftest.py": {
@@ -1291,6 +1307,7 @@ DEFINITIONS: Document = {
         'cd "$(dirname "$0")/.."',
         "make test",
         "make faults-test",
+        "make forms-test",
         "make airflow-test",
         "make celery-test",
         "make browser-test",

@@ -16,8 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from support.command import measured
-
 from ctcd.settings import Settings
 
 FOLDER = Path(__file__).parent
@@ -71,6 +69,6 @@ def warm_commands(program: Program) -> Runner:
     def warm(arguments: Sequence[str], settings: Settings) -> tuple[list[str], dict[str, str]]:
         (command, *same), environment = command_of(arguments, settings)
         assert Path(command).name == "ctcd"
-        return [*program(), *same], environment | measured()
+        return [*program(), *same], environment
 
     return warm

@@ -108,6 +108,7 @@ def folder(tmp_path: Path, mariadb: URL, empty_mlflow: Path, monkeypatch: pytest
             "CTCD_HOME": str(tmp_path / "var"),
             "FEATURE_STORE_URL": marked(url).render_as_string(hide_password=False),
             "CTCD_LOG_LEVEL": "debug",
+            "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",  # a server that does not answer is asked again at once
             **CREDENTIALS,
         }
         for name, value in settings.items():
