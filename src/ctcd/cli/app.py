@@ -39,7 +39,7 @@ COMMANDS = {
     "demo": Entry("Start", "demo", "Run every stage once, embedded: no server, no Docker", "ctcd demo --rows 5000"),
     "config": Entry("Start", "data", "Show the settings in force, secrets masked", "ctcd config --json"),
     "init": Entry("Start", "init", "Draft an instance from a table", "ctcd init wine.csv --label cultivar --replace"),
-    "contract": Entry("Start", "contract", "Check the contract, lock what is derived from it, compare it"),
+    "contract": Entry("Start", "contract", "Check the contract, lock what is derived from it, compare revisions"),
     "generate": Entry("Data", "data", "Write synthetic raw tables", "ctcd generate raw --rows 5000"),
     "migrate": Entry("Data", "data", "Bring the feature store's schema up to date", "ctcd migrate"),
     "ingest": Entry("Data", "data", "Load raw tables into the feature store", "ctcd ingest raw"),
@@ -95,7 +95,7 @@ COMMANDS = {
     "findings": Entry("Monitor", "findings", "List, show or close what monitors have found"),
 }
 SHORT = {"promote", "models", "why", "compare", "image", "history"}
-"""Commands that ask or change the registry, and end before the garbage collector would find anything."""
+"""Commands that query or change the registry, and end before the garbage collector would find anything."""
 INTERRUPTED = 130, "interrupted; the command can be run again"
 SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
 

@@ -87,19 +87,19 @@ def _show_replay(report: "ReplayReport") -> None:
 
 def history(
     begin: Annotated[
-        date | None, moment_option("--from", help="First day or time.", default="seven days before")
+        date | None, moment_option("--from", help="First day or time.", default="seven days before the end")
     ] = None,
     end: Annotated[
-        date | None, moment_option("--to", help="Last day, or the time that ends it.", default="now")
+        date | None, moment_option("--to", help="Last day, or the time that ends the period.", default="now")
     ] = None,
     at: Annotated[
-        date | None, moment_option("--at", help="Instead of a period: one second.", default="a period")
+        date | None, moment_option("--at", help="One second, instead of a period.", default="a period")
     ] = None,
     json: JsonOutput = False,
 ) -> None:
     """Show which version answered when, and who promoted, deployed or rolled back what, when and why.
 
-    Versions that answered are those of the prediction log. Times are shown in UTC, and can be given as they are shown.
+    Which version answered is read from the prediction log. Times are shown in UTC, and options take them as shown.
     """
     if at is not None and (begin is not None or end is not None):
         raise UsageError("--at is a second, and needs no --from and --to", where="history")

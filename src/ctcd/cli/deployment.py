@@ -60,7 +60,7 @@ def deploy(
         bool, typer.Option("--check", help="Only say whether the champion has to be deployed, and why.")
     ] = False,
     render: Annotated[
-        bool, typer.Option("--render", help="Only print the Kubernetes manifests, for the settings' environment.")
+        bool, typer.Option("--render", help="Only print the Kubernetes manifests for the configured environment.")
     ] = False,
     summary: Summary = None,
     json: JsonOutput = False,

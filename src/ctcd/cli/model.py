@@ -107,7 +107,7 @@ def promote(
     reason: Reason = "not given",
     json: JsonOutput = False,
 ) -> None:
-    """Make a version that passed the gate the champion; the champion so far becomes the previous one.
+    """Make a version that passed the gate the champion; the current champion becomes the previous one.
 
     It is not deployed: see `ctcd deploy --promote`.
     """
@@ -171,7 +171,7 @@ def compare(
 ) -> None:
     """Show two versions side by side: verdicts, scores, rules, slices, data, parameters, environment, lineage.
 
-    Each is shown as its newest decision has it; nothing is scored again.
+    Each is shown as recorded in its newest decision; nothing is scored again.
     """
     present(stages.compare(load_settings(), first, second, page=html), _show_comparison, json=json)
 

@@ -78,7 +78,7 @@ Today = Annotated[
     date | None,
     day_option(
         "--today",
-        help="Day on which the age of the training data is measured.",
+        help="Day that counts as today in the age of the training data.",
         default="today in the configured time zone",
     ),
 ]

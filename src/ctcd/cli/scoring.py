@@ -35,7 +35,7 @@ def serve(
 ) -> None:
     """Serve the champion from its Bento until Ctrl-C.
 
-    If the registry does not answer or names no champion, the last champion known is served.
+    If the registry does not answer or names no champion, the last known champion is served.
     """
     from ctcd.serving.launch import serve
 
@@ -93,9 +93,10 @@ def predict(
 ) -> None:
     """Score a file, a table, or what is new in the store, in batch with the champion.
 
-    Only the columns that the model reads are judged; keys are copied as they are. If rows break the contract, nothing
-    is scored and all of them are in <out>.rejected.csv, with line and reasons. Spark scores the others, unless the
-    contract's max_quarantine_share is exceeded; so does --new, where the rows are in the quarantine table.
+    Only the columns that the model reads are validated; keys are copied as they are. If rows break the contract,
+    nothing is scored, and <out>.rejected.csv has all of them, with line and reasons. Spark scores the other rows,
+    unless the broken ones exceed the contract's max_quarantine_share. --new quarantines the broken rows and scores the
+    others in any case; beyond that share it ends in exit code 3.
     """
     if new == bool(source) or (new and to):
         raise UsageError("give a SOURCE, with or without --out, or --new alone", where="predict")
@@ -121,8 +122,8 @@ def performance(
 ) -> None:
     """Compare the predictions before a day with the labels that came since, and keep the result in the store.
 
-    Before labels are known, accuracy and macro F1 are estimated from the probabilities of the answers; the error of the
-    estimate is that on the rows whose labels are known. With --json also recall and slices, each with its interval.
+    Until labels are known, accuracy and macro F1 are estimated from the predicted probabilities; the error of the
+    estimate is measured on the rows whose labels are known. --json adds recall and slices, each with its interval.
     """
     settings = load_settings()
     day = base_dt or settings.today()
@@ -193,8 +194,8 @@ def export(
 ) -> None:
     """Copy the prediction log to a data warehouse: a Parquet file for each day, in a folder or a bucket.
 
-    Days whose predictions are all there are left as they are, so that it can be run again at any time. If the setting bigquery
-    names a table, what is in a bucket of Google Cloud Storage is loaded into it.
+    Days that are complete there are not written again, so the command can be repeated at any time. If the setting
+    bigquery names a table, files in Google Cloud Storage are loaded into it.
     """
     settings = load_settings()
     if (into and not sql) or (sql and (json or base_dt or days != EXPORTED_DAYS)):
@@ -224,8 +225,8 @@ def retain(
 ) -> None:
     """Delete the months of the prediction log that the setting log_keep_months no longer keeps.
 
-    With partitions this takes a moment, whatever the number of rows; those of the months to come are added. Ends in
-    exit code 6 if the log is in use: run it again.
+    With partitions this takes a moment, however many rows there are, and partitions for the next months are added.
+    Ends in exit code 6 if the log is in use: run it again.
     """
     with shown_progress() as progress:
         report = stages.retain(load_settings(), partition=partition, progress=progress)
