@@ -182,11 +182,11 @@ def column(
         pattern: regular expression that the whole text has to match.
         max_length: maximum number of characters.
         list_of: format of a text column that holds a list.
-        time_of_day: a date column has times of day too.
+        time_of_day: whether a date column also has a time of day.
         nullable: allow missing values.
         alias: name of the column, where it is not the name of the attribute; any text, such as one with blanks.
-        simulate: how synthetic data fills the column; no check uses it.
-        draft: what `ctcd init` could not know and a person has to confirm; empty once that is done.
+        simulate: how synthetic data fills the column; no check of real data uses it.
+        draft: what `ctcd init` could not know and a person has to confirm; empty once confirmed.
 
     Returns:
         A pandera field with the checks and, as metadata, a `Promise`.

@@ -36,7 +36,7 @@ class Column(Promise):
     """One column of a contract: what `column` declared, with its name and the kind of its values.
 
     Args:
-        written: how its values are written in raw tables: that of a category may be integer or boolean.
+        written: the kind of its values in raw tables; a category may be written as integer or boolean.
         filled: whether ingest fills it, so that no raw table has it.
     """
 
@@ -68,15 +68,16 @@ _WRITTEN = {
 }
 """Data types of pandera, and how their values are written."""
 _WITH_NULLS = {"int": "pd.Int64Dtype", "uint": "pd.Int64Dtype", "bool": "pd.BooleanDtype"}
-"""Data types that hold no null, without their size, and those that do instead. A label is text where it is stored."""
+"""Data types that cannot hold a null, without their size, and the ones to use instead, except for a label: that is
+stored as text."""
 
 
 def read_columns(model: type[pa.DataFrameModel]) -> tuple[Column, ...]:
     """Return the columns of a pandera model, in the order in which they are declared.
 
     Raises:
-        UsageError: a column was not declared with `column`, has the name of another, or has a type that no raw table
-            can hold, or none with a null though it is nullable.
+        UsageError: a column was not declared with `column`, has the name of another, has a type that no raw table can
+            hold, or is nullable with a type that cannot hold a null.
     """
     # Of two attributes with one name pandera keeps the last: the other column would be missing without a word.
     attributes = {name: field for each in reversed(model.__mro__) for name, field in vars(each).items()}
@@ -253,7 +254,7 @@ class Contract:
 
     @cached_property
     def key(self) -> Column:
-        """The column with the record number."""
+        """The column that tells rows apart; without one, the row number that ingest fills in."""
         return _only(_with_role(self.feature_columns, Role.KEY))
 
     @cached_property

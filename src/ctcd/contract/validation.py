@@ -24,7 +24,7 @@ NOT_OF_KIND = {
     Kind.TIME: "is not a date with a time of day",
     Kind.TEXT: "is not text",
 }
-"""Wording for a value that is not written as those of its column are."""
+"""Wording for a value that is not in the format of its column."""
 
 _EXAMPLES = 3
 _VALUE_LENGTH = 200

@@ -77,7 +77,7 @@ def features_source(identity: Identity, columns: Iterable[Found], signals: Mappi
         f"class {title}Row(pa.DataFrameModel):\n"
         f'    """A row of {identity.name}.\n\n'
         "    A `draft` says what has to be confirmed; delete it when that is done. Drafted bounds are the range of the data,\n"
-        '    widened by itself on both sides, but not across zero.\n    """\n\n'
+        '    extended on both sides by its width, but not across zero.\n    """\n\n'
         f"{''.join(declarations)}\n\nCONTRACT = {python(contract, exploded=True)}\n"
     )
 

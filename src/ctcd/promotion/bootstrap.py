@@ -13,9 +13,9 @@ Metric = Callable[[NDArray[np.generic]], NDArray[np.float64]]
 Indices = NDArray[np.intp]
 
 CONFIDENCE, RESAMPLES, SEED = 0.95, 400, 20250901
-"""Of the intervals that are shown of one model; those that the gate decides by are the policy's."""
+"""Parameters of the intervals that are shown for one model; the policy has those of the intervals that decide."""
 BLOCK_CELLS = 2_000_000
-"""Random numbers drawn, and cells of confusion matrices summed, at once, which bounds the memory."""
+"""Maximum of random numbers drawn, and of cells of confusion matrices summed, at once; it bounds the memory."""
 
 
 def _accuracy(confusion: NDArray[np.generic]) -> NDArray[np.float64]:

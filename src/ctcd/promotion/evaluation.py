@@ -27,9 +27,9 @@ from ctcd.registry.versions import ROLLED_BACK, RegisteredVersion
 ROWS_TIMED = 100
 """Number of single rows whose latency is measured."""
 WARM_UP = 10
-"""Number of single rows predicted before that."""
+"""Number of single rows predicted before latency is measured."""
 BATCH_ROWS = 1_000
-"""Number of rows of the batch whose latency is measured, at least: a smaller holdout is repeated."""
+"""Minimum number of rows of the batch whose latency is measured; a smaller holdout is repeated."""
 BLOCK_ROWS = 20_000
 """Number of rows that are in memory as requests at once; each takes a kilobyte."""
 ROUNDS = 3
@@ -71,7 +71,7 @@ class Evaluation:
         refused: number of rows that the API would refuse; None if it was not asked, and then a candidate is refused.
         refusal: what it would say about the first of them.
         drafts: number of things in the contract in force that nobody has confirmed yet.
-        drafts_allowed: whether such a contract will do.
+        drafts_allowed: whether a contract with drafts is accepted.
         threshold_mismatches: number of rows for which the model answers another class than its probabilities and the
             threshold of the policy give.
     """

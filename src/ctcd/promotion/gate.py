@@ -226,7 +226,7 @@ def _written(version: str) -> Iterator[None]:
 def _files(judged: Judged, evidence: Evidence, contract: Contract) -> tuple[dict[str, str], dict[str, str]]:
     """Return the content of a decision's files, and of those of its plots, by name.
 
-    The document is last, because it is what makes the decision one that is on record: then its page is there.
+    The JSON document is last: it puts the decision on record, and by then the page exists.
     """
     head = {"number": judged.number, "decided_at": judged.decided_at}
     content = {**head, **to_json(judged.decision), "evidence": EVIDENCE.dump_python(evidence, mode="json")}

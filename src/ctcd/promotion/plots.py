@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from ctcd.promotion.evidence import Evidence
 
 INK = "#010203"
-"""Drawn in this colour is what takes the colour of the page's text."""
+"""Whatever is drawn in this colour takes the colour of the page's text."""
 MAX_FEATURES, MAX_CLASSES = 12, 10
 """Number of features and of classes that fit into a plot."""
 _BLUE = "#4c8bd6"
@@ -48,7 +48,7 @@ def draw(evidence: Evidence) -> dict[str, str]:
 
 
 def svg(name: str, paint: Callable[[Any], None]) -> str:
-    """Return a plot as SVG; `paint` draws it into matplotlib's axes, in `INK` what is to have the colour of the page's text."""
+    """Return a plot as SVG; `paint` draws it into matplotlib's axes, with `INK` for the colour of the page's text."""
     # The salt makes the ids of shapes the same in every build, and those of different plots of a page different.
     with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=(4.4, 3.2), layout="constrained")

@@ -14,7 +14,7 @@ from ctcd.model.threshold import Threshold
 from ctcd.promotion.slices import require_cuttable
 
 _LIMIT, _DISABLED, _VALUE, _EDGES = _TAGS = "<limit>", "<disabled>", "<value>", "<edges>"
-"""Tags of unions: nothing that a location in a policy has, such as the name of a class or of a column."""
+"""Tags of unions: texts that cannot be part of a location in a policy, as the name of a class or a column can."""
 
 
 class Disabled(StrictModel):
@@ -115,7 +115,7 @@ class Freshness(StrictModel):
 
 
 class Binary(StrictModel):
-    """What only two classes have: a threshold between them, and scores of how well the positive one is ranked."""
+    """Rules for two classes only: the threshold between them, and floors of how well the positive one is ranked."""
 
     positive: str
     threshold: Annotated[float, Field(gt=0, lt=1)]
@@ -167,7 +167,7 @@ class Policy(StrictModel):
 
 
 def switches(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yield the keys of a policy in whose place a reason may stand why the rule is switched off."""
+    """Yield the keys of a policy whose limit may be replaced by the reason why the rule is switched off."""
     for name, field in model.model_fields.items():
         kinds = [field.annotation]
         for kind in kinds:  # grows: the parts of each are looked at too

@@ -19,7 +19,7 @@ from ctcd.settings import Settings
 NOT_GIVEN = "not given"
 """Reason of a change for which nobody gave one."""
 NOT_RECORDED = "not recorded"
-"""Who and why of a change from before they were recorded."""
+"""Author and reason of a change that was made before these were recorded."""
 MAX_TEXT = 4_000
 """Characters of a text that is kept: MLflow's limit is twice as much."""
 _PAGE = 1_000
@@ -34,15 +34,15 @@ class What(StrEnum):
     ROLLED_BACK = "rolled back to"
     """It became the champion again."""
     WITHDRAWN = "withdrawn"
-    """It is the champion no longer, and there is none."""
+    """It is no longer the champion, and there is none now."""
     DEPLOYED = "deployed"
     """It runs at a target; the champion need not have changed."""
     STOPPED = "stopped"
-    """It runs at a target no longer, and nothing does."""
+    """It no longer runs at a target, and nothing else runs there."""
     CHALLENGES = "challenges"
     """From now on it gets a share of the requests, beside the champion; or another share."""
     CHALLENGE_ENDED = "ended as challenger"
-    """It gets no requests any more: somebody has stopped it, or it could not be promoted whatever it does."""
+    """It gets no requests any more: somebody stopped it, or it could no longer be promoted, however well it did."""
     CHALLENGE_LOST = "withdrawn as challenger"
     """It gets no requests any more, because it broke a limit."""
 
@@ -81,9 +81,9 @@ class Change:
 
 
 def in_force(changes: Sequence[Change], moment: datetime) -> tuple[str | None, dict[str, str]]:
-    """Return the champion at a moment, and what ran at each target, by changes, the oldest first.
+    """Return the champion and what ran at each target at a moment, according to changes, the oldest first.
 
-    What the first change on record replaced had been there before it.
+    Before the first change on record, the version that it replaced was in service.
     """
     ended, found = (What.WITHDRAWN, What.STOPPED), dict[str, str]()
     for each in changes:
@@ -98,7 +98,7 @@ def in_force(changes: Sequence[Change], moment: datetime) -> tuple[str | None, d
 
 
 class History:
-    """The changes of what was in service of one contract's model.
+    """The record of what was in service for one contract's model.
 
     Args:
         client: a client from `tracking.connect`.

@@ -53,7 +53,7 @@ UNKNOWN = "unknown"
 IMAGE = "image"
 """Tag of a version: digest of the image that was released with it."""
 DESCRIBED = "Gate: "
-"""How a version's description begins that is not a person's."""
+"""Beginning of a version's description that the gate wrote, not a person."""
 DESCRIPTION_LENGTH = 5_000
 """Characters of a description that MLflow's databases keep; a longer one is refused by all but SQLite."""
 COPIED_TAGS = ("base_dt", "profile", "estimator", "contract_version", "data_hash", "git_revision")
@@ -362,7 +362,7 @@ class Registry:
         )
 
     def record_stop(self, *, reason: str, target: str) -> None:
-        """Record that nothing runs at a target any more, if a deployment there is on record that did until now."""
+        """Record that nothing runs at a target any more, if the last change there on record is a deployment."""
         there = [each for each in self._history.changes() if each.target == target]
         if there and there[-1].what == What.DEPLOYED:
             last = there[-1]

@@ -31,8 +31,8 @@ def replay(
 ) -> "ReplayReport":
     """Compute answers again, each with the version that gave it: those of requests, of a period, or a sample of it.
 
-    Begin and end are days or times; without a zone, in the configured one. A day is the end as a whole, a time is not.
-    The same sample is drawn from the same answers again.
+    Begin and end are days or times; without a zone, in the configured one. An end that is a day is included, one that
+    is a time is not. From the same answers, the same sample is drawn each time.
 
     Raises:
         UsageError: the period ends before it begins.

@@ -45,7 +45,7 @@ class Servable:
 def servable(settings: Settings) -> Servable:
     """Build the Bento of the champion; if the registry cannot say which one that is, of the last one known.
 
-    The last one known is the champion that a service fetched last, otherwise that of the newest Bento.
+    The last known one is the champion that a service fetched last, otherwise that of the newest Bento.
 
     Raises:
         NotFound: there is no champion yet, and none was served before.
@@ -71,10 +71,10 @@ def servable(settings: Settings) -> Servable:
 
 
 def released_image(settings: Settings, *, version: str | None = None) -> str:
-    """Return the image that was released of a version, by default of the champion.
+    """Return the image that was released for a version, by default for the champion.
 
     Raises:
-        NotFound: there is no champion yet or no such version, or no image of it was released.
+        NotFound: there is no champion yet or no such version, or no image was released for it.
     """
     from ctcd.registry.versions import IMAGE
 
@@ -102,7 +102,7 @@ def check(settings: Settings) -> "DeploymentCheck":
 def render_manifests(settings: Settings, *, image: str | None = None, version: str | None = None) -> str:
     """Return the Kubernetes manifests of a version, by default the champion, for the settings' environment.
 
-    The image is named by digest; by default it is the one that was released of the version.
+    The image is named by digest; by default it is the one that was released for the version.
     """
     from ctcd.deployment.kubernetes import render
 
@@ -127,14 +127,14 @@ def deploy(
     """Replace what is deployed by a version, and restore what was deployed before if that fails.
 
     The version is by default the champion; any other one must have passed the gate. The target `process` runs its
-    Bento, which is built. The others run an image, named by digest: by default the one that was released of the
+    Bento, which is built. The others run an image, named by digest: by default the one that was released for the
     version; one that is given is recorded. `promote` makes the version the champion, as in production, and a failed
     deployment takes that back. The reason is recorded. If it is `probed`, the new deployment has to pass its probes
     before the old one is given up.
 
     Raises:
         GateRefused: the version has not passed the gate, or the contract has drafts in production; nothing is changed.
-        NotFound: there is no champion, no such version, or no image of it.
+        NotFound: there is no champion, no such version, or no image for it.
         UsageError: the deployment cannot start, or an image was given that the target does not run or that a tag names.
         Unreachable: the deployment is not ready in time, or the target does not answer.
         DeploymentBroken: the deployment fails its probes.
@@ -182,7 +182,7 @@ def roll_back(
     `image_only` the champion stays as it is, as in staging. The reason is recorded.
 
     Raises:
-        NotFound: there is no previous champion, no such version, or no image of it.
+        NotFound: there is no previous champion, no such version, or no image for it.
         GateRefused: the version was neither champion before nor passed by the gate.
         CtcdError: the deployment fails, as in `deploy`.
     """

@@ -213,8 +213,8 @@ def retain(settings: Settings, *, partition: bool = False, progress: Progress = 
     """Delete the months of the prediction log that the settings no longer keep; if asked to, first give it partitions.
 
     Raises:
-        UsageError: partitions are asked for, and the store is SQLite or has another table of a name that they need; or
-            there is a warehouse, and it has not all that would be deleted.
+        UsageError: partitions are asked for, but the store is SQLite, or an unrelated table has a name that they need;
+            or there is a warehouse that does not have everything that would be deleted.
         Unreachable: the store does not answer, or the log was in use for too long; it can be run again.
         NotFound: the log's table is missing.
     """

@@ -17,8 +17,8 @@ from ctcd.training.split import Split
 
 MAX_ITERATIONS = 2000
 MAX_ROWS = 100_000
-"""Rows that a baseline is fitted to, evenly spaced in the training part, and that are scored at once, at most: its
-dense columns are several times the size of the features, and a linear model learns nothing from more."""
+"""Maximum number of rows that a baseline is fitted to (evenly spaced in the training part), and that are scored at
+once: its dense columns are several times the size of the features, and a linear model learns nothing from more."""
 
 
 def score_baselines(
@@ -27,7 +27,7 @@ def score_baselines(
     """Return the holdout scores of the majority class and of a logistic regression, fitted on the training part.
 
     They use the same encoded features as the trees, with standardised numbers, one-hot categories, and the median for
-    missing numbers; of a training part with more than `MAX_ROWS` rows, that many.
+    missing numbers, and at most `MAX_ROWS` rows of the training part.
     """
     step = -(-len(split.train) // MAX_ROWS)
     rows, holdout = split.train.iloc[::step], split.holdout

@@ -71,7 +71,7 @@ class Job(Plan):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The fields, and those of the profile in its place: tags of the parent run, and the head of the report."""
+        """The fields, with those of the profile instead of it: tags of the parent run, and the head of the report."""
         profile = self.profile
         facts = {name: value for name, value in vars(self).items() if name not in ("quarantined", "sources")}
         return {**facts, "profile": profile.name, "estimator": profile.estimator, "code_sha256": profile.code}

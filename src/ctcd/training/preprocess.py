@@ -11,8 +11,8 @@ _NUMERIC = (Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN, Kind.DATE, Kind.TIME)
 def fit_encoder(train: pd.DataFrame, contract: Contract) -> Encoder:
     """Return an encoder fitted on the training part only.
 
-    Numbers, which truths and dates are too, are centred at their median and scaled by their interquartile range
-    (scikit-learn's `RobustScaler`).
+    Numbers, booleans and dates are centred at their median and scaled by their interquartile range (scikit-learn's
+    `RobustScaler`).
     """
     numeric = names(column for column in contract.model_inputs if column.kind in _NUMERIC)
     dates = names(column for column in contract.model_inputs if column.kind in (Kind.DATE, Kind.TIME))

@@ -44,7 +44,7 @@ KIND, HOST, PID, PROCESS = "kind", "host", "pid", "process"
 TRAINING, TRIAL = "training", "trial"
 """Values of the tag `KIND`."""
 LOSS = "loss_"
-"""Begin of the names of the metrics that are a learning curve: one value for each round that is kept."""
+"""Prefix of the metrics that are a learning curve: one value for each round that is kept."""
 ABANDONED_AFTER = timedelta(days=1)
 """Age at which a run of another host, whose process cannot be checked, counts as abandoned."""
 _REPORTS = TypeAdapter(TrainingReport)
@@ -132,7 +132,7 @@ class TrainingRuns:
                 ) from error
 
     def reference(self, run_id: str) -> Reference | None:
-        """Return the distributions that a training froze; None if there is no such run, or it left none, as before there were any."""
+        """Return the reference that a training stored; None without such a run, or with one of an old release."""
         with tempfile.TemporaryDirectory() as folder:
             try:
                 return Reference.from_json(self._download(run_id, REFERENCE_FILE, folder).read_bytes())
