@@ -70,7 +70,7 @@ airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: m
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: ## run everything: lint, types, unit tests, planted defects, instance tests, integration tests, coverage floor
+test: ## lint, types, unit tests, quick planted defects, instance tests, integration tests, coverage floor
 	@rm -f .coverage .coverage.*
 	@scripts/ensure-mariadb.sh
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types prove-quick contracts
