@@ -85,7 +85,7 @@ class DriftSince:
     Args:
         version: the champion.
         rows: rows of the holdout.
-        effective_rows: effective number of rows.
+        effective_rows: number of independent rows that they count as; see `ctcd.model.reference.effective_rows`.
         level: probability of a false alarm of each comparison, 0 to 1.
         features: all monitored features; those beyond a limit, and with the largest PSI, come first.
         unknown: why nothing was compared.
@@ -145,7 +145,7 @@ class Evidence:
             no interval bounds.
         seen: rows of the holdout whose groups the champion was trained on; None without a champion.
         confusion: counts; rows are true classes, columns predicted ones.
-        thresholds: probabilities from which a row is assigned to a class.
+        thresholds: thresholds on the probability of a class at which precision and recall are computed.
         precision: by class, at each threshold; None where no row has that probability.
         recall: by class, at each threshold.
         floor: the policy's minimum accuracy of a slice; None if it is disabled.
@@ -155,11 +155,11 @@ class Evidence:
         parts: rows, groups and class shares of each part of the snapshot.
         quarantined: rows in the quarantine when the model was trained.
         sources: files that had been ingested when the model was trained, the newest first.
-        drift: since the training of the champion.
+        drift: of the holdout, compared with what the champion was trained on.
         months: scores of the version by month of the label, the oldest first.
         undated: why some or all rows are not assigned to a month; empty if all are.
-        parameters: of the training.
-        lineage: from the source files to the image, by step.
+        parameters: those of the best trial, with the profile and the estimator.
+        lineage: what the version was made from, from the source files to the image, by step.
     """
 
     classes: tuple[str, ...]
@@ -250,13 +250,13 @@ def collect(
     """Return the evidence about a candidate.
 
     Args:
-        candidate: its evaluation.
-        champion: the champion's, on the same rows.
-        holdout: the rows.
+        candidate: evaluation of the candidate.
+        champion: evaluation of the champion on the same rows; None without a champion.
+        holdout: the rows that both were evaluated on.
         about: from `look_into`.
-        drift: of the rows since the champion's training.
+        drift: of the holdout, compared with what the champion was trained on.
         report: the report of the candidate's training.
-        policy: says how many rows a slice needs, and its limits.
+        policy: has the number of rows that a slice needs, and its limits.
         contract: the contract in force.
         version: the candidate in the registry.
         deployed: its deployed artifacts: tags of Bentos, and digests of images.

@@ -39,7 +39,7 @@ class ValidSnapshot:
     sources: "tuple[SourceFile, ...]" = ()
 
     def give_up(self) -> "pd.DataFrame":
-        """Return the rows and keep none, so that they are in memory only as long as whoever gets them needs them."""
+        """Return the rows and keep none, so that they are in memory only as long as the caller needs them."""
         frame, self.frame = self.frame, self.frame.iloc[:0].copy()
         return frame
 

@@ -23,8 +23,7 @@ class VariantReport:
 
     Args:
         variant: champion or challenger.
-        requests: number of requests.
-        effective: effective number of requests; see `ctcd.model.reference.effective_rows`.
+        effective: number of independent requests that they count as; see `ctcd.model.reference.effective_rows`.
         failed: requests that it failed to answer, so that the champion answered, or that it failed to score as a shadow.
         median_ms: median response time in milliseconds; `p95_ms` is its 95th percentile.
         shares: share of the answers, 0 to 1, by class.
@@ -53,7 +52,7 @@ class TrafficReport:
     Args:
         experiment: None if none is running; then the other fields are empty.
         measures: what was compared, with intervals that are valid at every look, and the limits.
-        why: reason of the verdict.
+        why: reason for the verdict.
         done: what was done; empty if nothing was.
         findings: findings raised by a withdrawal.
     """

@@ -68,7 +68,7 @@ def fit_trial(
         estimator: from `prepared`; it stays as it is.
         train: data for fitting.
         validation: data for early stopping and for the scores.
-        params: parameters of the trial.
+        params: those of one of `Profile.trials`.
         classes: the classes, in the order of the label indices.
         seed: seed of the fit.
         threads: number of threads; -1: one for each core.
