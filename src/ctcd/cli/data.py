@@ -63,7 +63,7 @@ def snapshot(
     base_dt: NewDay = None,
     months: Annotated[
         int | None,
-        typer.Option(min=1, max=120, help="Months of labels to include.", show_default="the setting snapshot_months"),
+        typer.Option(min=1, max=120, help="Months of labels to include.", show_default="CTCD_SNAPSHOT_MONTHS"),
     ] = None,
     json: JsonOutput = False,
 ) -> None:
@@ -86,7 +86,10 @@ def validate(base_dt: KnownDay = None, json: JsonOutput = False) -> None:
 
 
 def config(json: JsonOutput = False) -> None:
-    """Show the settings in force and where each comes from; secrets are masked."""
+    """Show the settings in force and where each comes from; secrets are masked.
+
+    The environment variable of a setting is CTCD_ and its name in upper case, such as CTCD_HOST.
+    """
     settings = load_settings()
     shown = {name: _masked(name, settings) for name in Settings.model_fields}
     if json:

@@ -20,9 +20,7 @@ VersionOption = Annotated[
 ]
 TargetOption = Annotated[
     TargetName,
-    typer.Option(
-        "--target", help="A process of this machine, the Docker host of the setting deploy_host, or kubectl's cluster."
-    ),
+    typer.Option("--target", help="A process of this machine, the Docker host CTCD_DEPLOY_HOST, or kubectl's cluster."),
 ]
 
 

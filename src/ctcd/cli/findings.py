@@ -60,7 +60,7 @@ def show(number: Number, json: JsonOutput = False) -> None:
 def close(
     number: Number,
     reason: Annotated[str, typer.Option("--reason", help="Why it needs no attention any longer.", show_default=False)],
-    by: Annotated[str, typer.Option("--by", help="Who closes it.", show_default="the setting actor")] = "",
+    by: Annotated[str, typer.Option("--by", help="Who closes it.", show_default="CTCD_ACTOR")] = "",
     json: JsonOutput = False,
 ) -> None:
     """Close a finding; it stays in the store, and is raised anew if it comes again."""

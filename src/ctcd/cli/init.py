@@ -63,7 +63,7 @@ def init(
     ] = None,
     into: Annotated[
         Path | None,
-        typer.Option("--into", file_okay=False, help="Folder to write to.", show_default="the setting contracts"),
+        typer.Option("--into", file_okay=False, help="Folder to write to.", show_default="CTCD_CONTRACTS"),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the instance that is in the folder.")] = False,
     json: JsonOutput = False,

@@ -28,9 +28,9 @@ EXPORTED_DAYS = 31
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to bind to.", show_default="the setting host")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind to.", show_default="CTCD_HOST")] = None,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port to bind to.", show_default="the setting port")
+        int | None, typer.Option(min=1, max=65535, help="Port to bind to.", show_default="CTCD_PORT")
     ] = None,
 ) -> None:
     """Serve the champion from its Bento until Ctrl-C.
@@ -52,7 +52,7 @@ def serve(
 def consume() -> None:
     """Answer the requests that a message broker delivers, with the champion, until Ctrl-C.
 
-    The setting broker_url names the broker. Ends in exit code 6 if it does not answer when this starts, and in 5 if
+    CTCD_BROKER_URL names the broker. Ends in exit code 6 if it does not answer when this starts, and in 5 if
     there is no champion.
     """
     from ctcd.serving.broker import consume
@@ -175,7 +175,7 @@ def export(
         str,
         typer.Argument(
             help="Folder, or URL such as s3://bucket/predictions or gs://bucket/predictions.",
-            show_default="the setting warehouse",
+            show_default="CTCD_WAREHOUSE",
         ),
     ] = "",
     base_dt: Annotated[
@@ -194,8 +194,8 @@ def export(
 ) -> None:
     """Copy the prediction log to a data warehouse: a Parquet file for each day, in a folder or a bucket.
 
-    Days that are complete there are not written again, so the command can be repeated at any time. If the setting
-    bigquery names a table, files in Google Cloud Storage are loaded into it.
+    Days that are complete there are not written again, so the command can be repeated at any time. If
+    CTCD_BIGQUERY names a table, files in Google Cloud Storage are loaded into it.
     """
     settings = load_settings()
     if (into and not sql) or (sql and (json or base_dt or days != EXPORTED_DAYS)):
@@ -223,7 +223,7 @@ def retain(
     ] = False,
     json: JsonOutput = False,
 ) -> None:
-    """Delete the months of the prediction log that the setting log_keep_months no longer keeps.
+    """Delete the months of the prediction log that CTCD_LOG_KEEP_MONTHS no longer keeps.
 
     With partitions this takes a moment, however many rows there are, and partitions for the next months are added.
     Ends in exit code 6 if the log is in use: run it again.
