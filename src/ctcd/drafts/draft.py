@@ -125,6 +125,9 @@ def draft(
         signals, learnable = _learnable(identity, columns, signals, files["promotion.toml"], Path(scratch))
     files["features.py"] = features_source(identity, columns, signals)
     notes = _notes(frame, contract, baselines)
+    if identity.quarantine > QUARANTINE:
+        broken = f"{refused:,} of {len(cells):,} rows break the drafted contract"
+        notes.append(f"max_quarantine_share is drafted as {identity.quarantine:g} instead of {QUARANTINE:g}: {broken}")
     if not learnable:
         notes.append("synthetic data do not reach the floors: give more signal to columns (simulate=)")
     return Draft(

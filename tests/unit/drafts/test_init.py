@@ -416,6 +416,15 @@ def test_synthetic_data_that_cannot_reach_the_floors_are_noted(tmp_path: Path, m
     assert "lower" not in notes[-1]
 
 
+@pytest.mark.slow
+def test_a_draft_that_allows_more_quarantined_rows_than_usual_says_so(tmp_path: Path) -> None:
+    """Its output names the limit, the usual one, and the rows that are the reason."""
+    widths = ["?"] * 6 + [str(width) for width in range(194)]
+    pd.DataFrame({**some(), "width": widths}).to_csv(tmp_path / "data.csv", index=False)
+    (note,) = draft(tmp_path / "data.csv", label="y").notes
+    assert note == ("max_quarantine_share is drafted as 0.06 instead of 0.02: 6 of 200 rows break the drafted contract")
+
+
 def drafted_from(columns: Mapping[str, Any], folder: Path, **options: Any) -> Instance:
     """Write a table of these columns, whose label is `y`, and load what is drafted from it."""
     pd.DataFrame(columns).to_csv(folder / "data.csv", index=False)
