@@ -29,6 +29,7 @@ pytestmark = pytest.mark.integration
 SECONDS = 0.5
 OFFER = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA"}
 BODY = json.dumps({"data": EXAMPLE}).encode()
+ENDLESS = (b"X-A: " + b"x" * 2_000 + b"\r\n") * 10_000
 
 
 @pytest.fixture
@@ -198,18 +199,43 @@ def test_a_head_that_begins_before_the_answer_has_a_time_limit_after_it(limited:
             assert [status for status, _, _ in answers(received(client))] == statuses
 
 
-def test_nothing_of_a_second_head_is_kept_while_the_first_request_is_answered(limited: Settings) -> None:
-    """A head without end is read no further than once, and refused by its size after the answer."""
+@pytest.mark.parametrize(
+    "before",
+    [(request(), b""), (b"", request()), (b"", request(b"", "/livez", "GET") + request())],
+    ids=["apart", "together", "after two"],
+)
+def test_nothing_of_a_further_head_is_kept_while_a_request_is_answered(
+    limited: Settings, before: tuple[bytes, bytes]
+) -> None:
+    """However it arrives, a head without end is read no further than a few times, and refused by its size afterwards."""
     with listening(limited) as port, answering_slowly() as released, opened(port) as client:
-        client.sendall(request())
+        client.sendall(before[0])
         time.sleep(0.1)
-        client.sendall(b"GET /livez HTTP/1.1\r\n")
+        client.sendall(before[1] + b"GET /livez HTTP/1.1\r\n")
         client.settimeout(5)
         with pytest.raises(TimeoutError):  # it fills the buffers of the system
-            client.sendall((b"X-A: " + b"x" * 2_000 + b"\r\n") * 10_000)
+            client.sendall(ENDLESS)
         client.settimeout(20)
         released.set()
-        assert [status for status, _, _ in answers(received(client))][:2] == [200, 431]
+        *answered, last = answers(received(client))
+        assert {status for status, _, _ in answered} == {200}
+        assert last[0] == 431
+
+
+@pytest.mark.parametrize(("path", "status"), [("/predict", 400), ("/nothing", 404)])
+def test_headers_after_a_body_have_a_limit_of_size_too(limited: Settings, path: str, status: int) -> None:
+    """A body in chunks may have some; without end, they end the request, or the connection if it was answered already."""
+    head, _, body = request(path=path).partition(b"\r\n\r\n")
+    chunked = head.replace(b"Content-Length: %d" % len(body), b"Transfer-Encoding: chunked") + b"\r\n\r\n"
+    settings = limited.model_copy(update={"header_seconds": 60, "request_seconds": 60})
+    with listening(settings) as port, opened(port) as client:
+        client.sendall(chunked + b"%x\r\n%s\r\n0\r\nX-A: a\r\n" % (len(body), body))
+        time.sleep(0.1)
+        with pytest.raises(ConnectionError):
+            client.sendall(ENDLESS)
+        assert counted(port, str(status), "/predict" if path == "/predict" else "other") == 1
+        parts = (chunked, b"%x\r\n%s\r\n0\r\nX-A: a\r\n" % (len(body), body), b"\r\n", request(headers=CLOSE))
+        assert [each for each, _, _ in exchange(port, *parts)] == [200 if path == "/predict" else 404, 200]
 
 
 def test_the_rest_of_a_refused_body_keeps_no_connection_open(limited: Settings) -> None:

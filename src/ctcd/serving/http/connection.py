@@ -17,7 +17,7 @@ from ctcd.serving.http.problems import Problem
 from ctcd.settings import Settings
 
 HEAD_BYTES = 65_536
-"""How much of an incomplete request head is kept: request line and headers."""
+"""How much of an incomplete request head is kept: request line and headers, or the headers after a body in chunks."""
 DESCRIPTORS = 128
 """File descriptors that are not for connections: log, outbox, store, models."""
 
@@ -73,7 +73,7 @@ class Connection(HttpToolsProtocol):
         self._unread: asyncio.TimerHandle | None = None
         self._in_head = self._offered = False
         self._whole = False  # whether the last request has arrived completely
-        self._head = 0
+        self._head = 0  # bytes that arrived since the last part of a body, or since a request began or was complete
         client: tuple[str, int] | None = self.client
         self._address = client[0] if client else ""
         refused = self.limiter.admit(self._address)
@@ -92,7 +92,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, and set the time limit for what has not."""
-        in_head = self._in_head
+        self._head += len(data)
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         try:
@@ -103,9 +103,14 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(Problem(HTTPStatus.BAD_REQUEST, "the request is not HTTP/1.1"))
             return
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            return  # a request is in progress, and its handler has time limits of its own
+        if self._busy():  # a request is in progress, and its handler has time limits of its own
+            if self._in_head:  # of the next one, which is read on once this one is answered
+                self.flow.pause_reading()
+            elif self._head > HEAD_BYTES:
+                self._refuse(
+                    Problem(HTTPStatus.BAD_REQUEST, f"headers after a body may have at most {HEAD_BYTES} bytes")
+                )
+            return
         if self._whole:
             # The rest of a body that was answered before it had arrived.
             self._stop_timer()
@@ -115,29 +120,28 @@ class Connection(HttpToolsProtocol):
             return
         if self._timer is None:
             self._timer = self.loop.call_later(self.limiter.seconds, self._late)
-        if in_head and self._in_head:
-            self._head += len(data)
-            if self._head > HEAD_BYTES:
-                self._refuse(
-                    Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"headers may have at most {HEAD_BYTES} bytes")
-                )
+        if self._head > HEAD_BYTES:
+            self._give_up(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"headers may have at most {HEAD_BYTES} bytes")
 
     def on_message_begin(self) -> None:
-        """Note that a head begins; after a request in progress, it is read on once that is answered."""
+        """Note that a head begins."""
         super().on_message_begin()
         self._in_head, self._whole, self._head = True, False, 0
-        if self._busy():
-            self.flow.pause_reading()
 
     def on_headers_complete(self) -> None:
         """Start to answer, unless the parser takes what follows for another protocol."""
-        self._in_head = False
+        self._in_head, self._head = False, 0
         self._offered = self.parser.should_upgrade()
         if self._offered:
             return
         if self._timer is not None:
             self._stop_timer()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Note that a part of a body has arrived."""
+        super().on_body(body)
+        self._head = 0
 
     def on_message_complete(self) -> None:
         """Note that a request has arrived."""
@@ -174,11 +178,15 @@ class Connection(HttpToolsProtocol):
 
     def _late(self) -> None:
         self._timer = None
-        cycle: RequestResponseCycle | None = self.cycle
-        if self._in_head or cycle is None:
-            self._refuse(Problem(HTTPStatus.REQUEST_TIMEOUT, "the request's headers did not arrive in time"))
+        self._give_up(HTTPStatus.REQUEST_TIMEOUT, "the request's headers did not arrive in time")
+
+    def _give_up(self, status: HTTPStatus, detail: str) -> None:
+        """Refuse a head that does not end, or close the connection while the rest of what was answered arrives."""
+        if self._in_head or self.cycle is None:
+            self._refuse(Problem(status, detail))
         else:
-            self.transport.close()  # the rest of a body that was answered already
+            self._stop_timer()
+            self.transport.close()
 
     def _refuse(self, problem: Problem) -> None:
         """Answer what is no request, and close the connection."""
