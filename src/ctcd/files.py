@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,12 @@ def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
             sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def left_of(path: Path) -> list[Path]:
+    """Return what processes that were killed while they replaced a file left beside it, with SQLite's files of that."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+-[0-9a-f]{{8}}(-[a-z]+)?")
+    return [each for each in path.parent.iterdir() if name.fullmatch(each.name)]
 
 
 def sync(path: Path) -> None:

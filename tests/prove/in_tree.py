@@ -546,6 +546,21 @@ STORE = [
         "unit/test_settings.py::test_no_part_of_a_password_is_taken_for_the_host",
     ),
     _code(
+        "store of MLflow that two processes create, one of them by a link", "registry/tracking.py",
+        "path = path.resolve()", "path = path.absolute()",
+        "integration/training/test_tracking.py::test_who_creates_the_store_at_the_same_time_waits_and_keeps_it",
+    ),
+    _code(
+        "copy beside MLflow's store that is deleted with what a killed process left", "files.py",
+        r"\.[0-9]+-[0-9a-f]{{8}}(-[a-z]+)?", r"\..*",
+        "unit/test_files.py::test_only_what_a_killed_writer_left_is_taken_for_that",
+    ),
+    _code(
+        "full disk under MLflow's store that is taken for a bug", "registry/tracking.py",
+        "        raise _of_database(error, uri) from error\n    except (", "        raise\n    except (",
+        "integration/training/test_tracking.py::test_a_full_disk_on_which_mlflow_creates_its_tables_is_no_bug",
+    ),
+    _code(
         "refused artifacts that are taken for missing ones", "registry/tracking.py",
         "except (MlflowException, requests.RequestException) as error", "except MlflowException as error",
         "unit/registry/test_versions.py::test_a_registry_that_does_not_answer_is_named",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ctcd.errors import UsageError
-from ctcd.files import replacing, write_text, writing_to
+from ctcd.files import left_of, replacing, write_text, writing_to
 
 
 def test_a_file_is_written_into_a_new_folder(tmp_path: Path) -> None:
@@ -106,6 +106,18 @@ def test_two_writers_do_not_share_an_unfinished_file(tmp_path: Path) -> None:
         second.write_text("second")
     assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_what_a_killed_writer_left_is_taken_for_that(tmp_path: Path) -> None:
+    """Its unfinished file, and the journal of a database; not a copy of the file that somebody keeps beside it."""
+    path = tmp_path / "a.db"
+    with replacing(path) as unfinished:
+        left = [unfinished, unfinished.with_name(f"{unfinished.name}-journal")]
+        for name in (".a.db.backup", ".a.db.lock", ".a.db.2024-11-28", f"{unfinished.name}.bak", "a.db"):
+            (tmp_path / name).touch()
+        for file in left:
+            file.touch()
+        assert sorted(left_of(path)) == sorted(left)
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

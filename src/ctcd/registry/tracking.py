@@ -1,6 +1,7 @@
 """Connection to MLflow's tracking store and model registry; embedded mode needs no server."""
 
 import logging
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound, Unreachable, UsageError
-from ctcd.files import locked, replacing
+from ctcd.files import left_of, locked, replacing
 from ctcd.settings import Settings
 from ctcd.urls import masked, parse, sqlite_url
 
@@ -67,8 +68,8 @@ def connect(settings: Settings) -> MlflowClient:
     if not _is_http(uri):
         _probe_database(uri)
     _point_at(uri)
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     with mlflow_errors(uri):
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     return client
 
@@ -83,6 +84,8 @@ def mlflow_errors(uri: str) -> Iterator[None]:
     """
     try:
         yield
+    except DBAPIError as error:  # of the statements that create tables, which MLflow does not translate
+        raise _of_database(error, uri) from error
     except (MlflowException, requests.RequestException) as error:  # the latter of requests for artifacts
         code = getattr(error, "error_code", type(error).__name__)
         if code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
@@ -251,8 +254,8 @@ def _probe_database(uri: str) -> None:
     try:
         url = parse(uri)
         if url.get_backend_name() == "sqlite" and url.database:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-            _create_whole(Path(url.database))
+            with mlflow_errors(uri):
+                _create_whole(Path(url.database))
         engine = create_engine(url, hide_parameters=True)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
         raise UsageError(
@@ -265,11 +268,7 @@ def _probe_database(uri: str) -> None:
     try:
         inspect(engine).get_table_names()
     except DBAPIError as error:
-        raise Unreachable(
-            f"MLflow's database does not answer: {type(error.orig).__name__}",
-            where=masked(uri),
-            hint="check MLFLOW_TRACKING_URI",
-        ) from error
+        raise _of_database(error, uri) from error
     except Exception as error:  # a driver raises anything for an option or a way to log in
         raise UsageError(
             f"MLflow's database cannot be used: {type(error).__name__}",
@@ -278,6 +277,15 @@ def _probe_database(uri: str) -> None:
         ) from error
     finally:
         engine.dispose()
+
+
+def _of_database(error: DBAPIError, uri: str) -> Unreachable:
+    cause = error.orig
+    # SQLite's own texts, such as "database or disk is full", hold no values; those of servers may.
+    reason = str(cause) if isinstance(cause, sqlite3.Error) else type(cause).__name__
+    return Unreachable(
+        f"MLflow's database does not answer: {reason}", where=masked(uri), hint="check MLFLOW_TRACKING_URI"
+    )
 
 
 def _for_mlflow(uri: str) -> str:
@@ -290,14 +298,14 @@ def _create_whole(path: Path) -> None:
 
     MLflow creates its tables one by one and cannot continue with the incomplete file that a killed process leaves.
     """
+    path = path.resolve()  # the lock is the same, whatever link leads to the file
     if path.exists():
         return
-    lock = path.with_name(f".{path.name}.lock")
-    with locked(lock):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock")):
         if path.exists():
             return
-        for left in list(path.parent.iterdir()):  # by a process that was killed
-            if left.name.startswith(f".{path.name}.") and left != lock:
-                left.unlink()
+        for left in left_of(path):
+            left.unlink()
         with replacing(path) as unfinished:
             MlflowClient(tracking_uri=_for_mlflow(sqlite_url(unfinished))).search_experiments(max_results=1)

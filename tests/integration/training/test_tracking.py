@@ -1,4 +1,5 @@
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 import requests
 from mlflow.telemetry import get_telemetry_client
 from pydantic import SecretStr
+from sqlalchemy import Engine, event
 from support.instance import CONTRACT
 
 from ctcd.errors import NotFound, Unreachable, UsageError
@@ -124,6 +126,27 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         tracking.connect(at(f"sqlite:///{path}"))
 
 
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_full_disk_on_which_mlflow_creates_its_tables_is_no_bug(tmp_path: Path, existing: bool) -> None:
+    """It gives a one-line error with what SQLite says, and nothing is left that would be taken for a whole store."""
+
+    def small(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA max_page_count = 20")
+
+    if existing:
+        (tmp_path / "mlflow.db").touch()
+    event.listen(Engine, "connect", small)
+    try:
+        with pytest.raises(
+            Unreachable, match=r"mlflow\.db: MLflow's database does not answer: database or disk is full"
+        ):
+            tracking.connect(Settings(home=tmp_path))
+    finally:
+        event.remove(Engine, "connect", small)
+    assert (tmp_path / "mlflow.db").exists() == existing
+    assert list(tmp_path.glob(".mlflow.db.*-*")) == []
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     """A home inside a file gives a one-line error with its path."""
     (tmp_path / "file").write_text("")
@@ -216,12 +239,17 @@ def test_a_process_killed_while_creating_the_store_can_be_run_again(tmp_path: Pa
     assert {file.name for file in tmp_path.iterdir()} == {"mlflow.db", ".mlflow.db.lock"}
 
 
-def test_who_creates_the_store_at_the_same_time_waits_and_keeps_it(tmp_path: Path) -> None:
-    """The second of two processes that saw that there was none leaves the first one's store as it is."""
+@pytest.mark.parametrize("name", ["mlflow.db", "link.db"])
+def test_who_creates_the_store_at_the_same_time_waits_and_keeps_it(tmp_path: Path, name: str) -> None:
+    """The second of two processes that saw that there was none leaves the first one's store as it is.
+
+    That a link leads the second one to it makes no difference.
+    """
     store = tmp_path / "mlflow.db"
+    (tmp_path / "link.db").symlink_to(store)
     with ThreadPoolExecutor(1) as pool:
         with locked(tmp_path / ".mlflow.db.lock"):
-            second = pool.submit(tracking._create_whole, store)
+            second = pool.submit(tracking._create_whole, tmp_path / name)
             with pytest.raises(TimeoutError):
                 second.result(1)
             store.write_text("of the first")
