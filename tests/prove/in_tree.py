@@ -586,6 +586,16 @@ STORE = [
         "unit/test_settings.py::test_an_unknown_variable_is_refused_with_the_nearest_name",
     ),
     _code(
+        "table that cannot be read and is left out", "store/sources.py",
+        "if _is_of(file, table)]", "if _is_of(file, table) and file.is_file()]",
+        "unit/store/test_sources.py::test_what_is_no_regular_file_is_refused",
+    ),
+    _code(
+        "pipe that a draft waits for", "drafts/columns.py",
+        "Source(path.stem, regular(path))", "Source(path.stem, path.resolve())",
+        "unit/drafts/test_columns.py::test_what_is_no_regular_file_is_not_read",
+    ),
+    _code(
         "pipe taken for a file", "store/sources.py",
         "if not path.is_file():", "if path.is_dir():",
         "unit/store/test_sources.py::test_what_is_no_regular_file_is_refused",

@@ -339,6 +339,11 @@ DEFECTS = [
         plant=_edit("tests/support/airflow_stack.py", "        for process in processes.values():\n            process.kill()\n", ""),
     ),
     _code(
+        "links that lead to each other and are taken for a bug", "cli/app.py",
+        "isinstance(error, RuntimeError) and ", "False and ",
+        "unit/cli/test_command_line.py::test_links_that_lead_to_each_other_are_one_line",
+    ),
+    _code(
         "full disk that is taken for a bug", "cli/app.py", "isinstance(error, shutil.Error) and ", "isinstance(error, KeyError) and ",
         "unit/cli/test_command_line.py::test_a_folder_that_cannot_be_copied_is_one_line",
     ),
@@ -996,7 +1001,7 @@ DEFECTS = [
     ),
     _code(
         "outboxes that may not be read and are taken for none", "stages/outbox.py",
-        "settings.outbox.iterdir() if settings.outbox.exists() else ()", 'settings.outbox.glob("*")',
+        "settings.outbox.iterdir() if os.path.lexists(settings.outbox) else ()", 'settings.outbox.glob("*")',
         "unit/serving/test_outbox.py::test_a_folder_that_cannot_be_read_is_not_one_without_outboxes",
     ),
     _service(

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from errno import ELOOP
 from functools import partial
 from importlib import import_module
 from json import dumps
@@ -224,6 +225,8 @@ def _explained(error: Exception) -> tuple[int, str]:
         return INTERRUPTED
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("ctcd"):
         return UsageError.exit_code, f"{shown(error)} (run: make install)"
+    if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError) and error.__context__.errno == ELOOP:
+        error = error.__context__  # of links that lead to each other, by `Path.resolve` before Python 3.13
     if isinstance(error, OSError) and error.errno and not isinstance(error, (ConnectionError, TimeoutError)):
         # A path, a full disk, a missing permission: whoever calls the command can change it.
         file = f"{error.filename}: " if error.filename else ""

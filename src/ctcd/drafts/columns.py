@@ -22,7 +22,7 @@ from ctcd.contract.rules import MISSING
 from ctcd.contract.spec import Column, Kind
 from ctcd.errors import DataRefused, UsageError, number_of
 from ctcd.store.conversion import convert, trim
-from ctcd.store.sources import SUFFIXES, Source, suffix_of
+from ctcd.store.sources import SUFFIXES, Source, regular, suffix_of
 
 
 def words(name: str) -> frozenset[str]:
@@ -140,7 +140,7 @@ def read(path: Path, label: str = "") -> tuple[pa.Table, bool]:
     For a large file, it is every second, fourth, eighth ... row, because the file may be sorted by class.
 
     Raises:
-        UsageError: the file name has an extension that ingest does not support.
+        UsageError: the file name has an extension that ingest does not support, or it is no regular file.
         DataRefused: the file cannot be read, has another separator than commas, has no rows, or a row has another
             number of fields than the header; or a class of the label has none of the rows.
     """
@@ -151,7 +151,7 @@ def read(path: Path, label: str = "") -> tuple[pa.Table, bool]:
             where=str(path),
             hint="export it as CSV or Parquet; if it is one, rename it",
         )
-    source, cells, rows, step, classes = Source(path.stem, path.resolve()), pa.table({}), 0, 1, set[str | None]()
+    source, cells, rows, step, classes = Source(path.stem, regular(path)), pa.table({}), 0, 1, set[str | None]()
     if len(source.header) == 1 and (other := next((each for each in SEPARATORS if each in source.header[0]), "")):
         raise DataRefused(
             f"its fields are separated by {other!r}, not by commas",

@@ -1,5 +1,6 @@
 """Stages of the predictions that the store does not have: what the outboxes hold, and what to do with dead letters."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -143,8 +144,9 @@ def _outboxes(settings: Settings) -> Iterator[tuple["list[Outbox]", dict[str, st
     unusable: dict[str, str] = {}
     with ExitStack() as stack:
         opened = []
-        # For `glob`, a folder that may not be read is empty: the predictions of another user would be none.
-        files = settings.outbox.iterdir() if settings.outbox.exists() else ()
+        # For `glob`, a folder that may not be read is empty: the predictions of another user would be none. So would be
+        # those on a disk that is not mounted, to which a link leads.
+        files = settings.outbox.iterdir() if os.path.lexists(settings.outbox) else ()
         for path in sorted(file for file in files if file.suffix == SUFFIX):
             try:
                 outbox = stack.enter_context(closing(Outbox.attach(path)))

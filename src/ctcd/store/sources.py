@@ -348,14 +348,14 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
     single file may have any name if only one table is required.
 
     Raises:
-        UsageError: the path does not exist or is a pipe or device, a folder lacks a table or has it twice, or a file's
-            name does not match a table.
+        UsageError: the path does not exist, a folder lacks a table or has it twice, a table is no regular file, or a
+            file's name does not match a table.
     """
     tables = [*required, *optional]
     if path.is_dir():
         found = []
         for table in tables:
-            files = [file for file in sorted(path.glob("*")) if _is_of(file, table) and file.is_file()]
+            files = [file for file in sorted(path.glob("*")) if _is_of(file, table)]
             if len(files) > 1:
                 raise UsageError(
                     f"{files[0].name} and {files[1].name} are the same table", where=str(path), hint="keep one"
@@ -364,22 +364,32 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
                 raise UsageError(
                     f"there is no {_wanted(table)}", where=str(path), hint="add it, or give one table's file instead"
                 )
-            found += [Source(table, file.resolve()) for file in files]
+            found += [Source(table, regular(file)) for file in files]
         return found
     if not path.exists():
         raise UsageError("there is no such file or folder", where=str(path), hint="correct the path")
-    if not path.is_file():
-        raise UsageError("it is not a regular file", where=str(path), hint="write its content to a file")
+    file = regular(path)
     for table in tables:
         if _is_of(path, table):
-            return [Source(table, path.resolve())]
+            return [Source(table, file)]
     if len(required) == 1 and suffix_of(path):  # it can only be that one
-        return [Source(required[0], path.resolve())]
+        return [Source(required[0], file)]
     raise UsageError(
         "the file name does not match a table",
         where=str(path),
         hint=f"name it {' or '.join(_wanted(table) for table in required)}",
     )
+
+
+def regular(path: Path) -> Path:
+    """Return the absolute path of a file that can be read to its end, and more than once.
+
+    Raises:
+        UsageError: it is a pipe, a device, a folder, or a link that leads nowhere.
+    """
+    if not path.is_file():
+        raise UsageError("it is not a regular file", where=str(path), hint="write its content to a file")
+    return path.resolve()
 
 
 def _is_of(path: Path, table: str) -> bool:

@@ -221,6 +221,19 @@ def test_a_folder_that_cannot_be_copied_is_one_line(
     assert capsys.readouterr().err == f"error: [Errno 2] No such file or directory: '{link}'\n"
 
 
+def test_links_that_lead_to_each_other_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are named wherever they were given, and are no bug."""
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    for name in ("CTCD_HOME", "CTCD_CONTRACTS"):
+        with monkeypatch.context() as given:
+            given.setenv(name, str(loop))
+            assert run(["contract", "lock", "--check"]) == 2
+        assert capsys.readouterr().err == f"error: {loop}: Too many levels of symbolic links\n"
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -14,7 +14,7 @@ from ctcd.drafts.columns import Found, contract_names, examine, margins, note_le
 from ctcd.drafts.features import Identity, features_source
 from ctcd.drafts.policies import toml_key
 from ctcd.drafts.signals import measure
-from ctcd.errors import DataRefused
+from ctcd.errors import DataRefused, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -403,3 +403,10 @@ def test_texts_of_an_open_set_are_not_copied_into_the_draft() -> None:
 def test_a_key_of_a_policy_is_toml(name: str) -> None:
     """A key with any characters is written so that the file can be read again."""
     assert tomllib.loads(f"{toml_key(name)} = 1") == {name: 1}
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    """A pipe would be waited for, and a device might never end."""
+    (tmp_path / "t.csv").symlink_to("/dev/null")
+    with pytest.raises(UsageError, match=r"t\.csv: it is not a regular file"):
+        read(tmp_path / "t.csv")

@@ -541,13 +541,18 @@ def test_an_unreadable_outbox_does_not_hide_the_others(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_read_is_not_one_without_outboxes(tmp_path: Path) -> None:
-    """Such as that of another user: nobody is told that no prediction waits. Before the first start there is none."""
+    """Such as that of another user, or on a disk that is not mounted: nobody is told that no prediction waits.
+
+    Before the first start there is none.
+    """
     settings = Settings(home=tmp_path)
     assert list_outboxes(settings).waiting == {}
-    settings.outbox.touch()  # root may read every folder
-    for act in (list_outboxes, retry, partial(export, to=tmp_path / "exported")):
-        with pytest.raises(NotADirectoryError):
-            act(settings)
+    settings.outbox.symlink_to("disk")
+    for expected in (FileNotFoundError, NotADirectoryError):
+        for act in (list_outboxes, retry, partial(export, to=tmp_path / "exported")):
+            with pytest.raises(expected):
+                act(settings)
+        (tmp_path / "disk").touch()  # root may read every folder
     assert not (tmp_path / "exported").exists()
 
 

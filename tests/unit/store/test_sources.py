@@ -157,16 +157,26 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
         _ = Source("t", tmp_path / "t.csv").columns
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "broken link"])
 def test_what_is_no_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
-    """A pipe would be waited for and a device would be read forever: neither is opened."""
+    """A pipe would be waited for and a device would be read forever: neither is opened.
+
+    Nor is a table left out of a folder because it cannot be read, as on a disk that is not mounted.
+    """
     path = tmp_path / "t.csv"
     if kind == "pipe":
         os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
     else:
-        path.symlink_to("/dev/zero")
-    with pytest.raises(UsageError, match="not a regular file"):
-        find_sources(path, ["t"], [])
+        path.symlink_to("/dev/zero" if kind == "device" else "nowhere")
+    (tmp_path / "a.csv").write_bytes(b"x")
+    for tables in (["a", "t"], []), (["a"], ["t"]):
+        with pytest.raises(UsageError, match=r"t\.csv: it is not a regular file"):
+            find_sources(tmp_path, *tables)
+    if kind in ("pipe", "device"):
+        with pytest.raises(UsageError, match="not a regular file"):
+            find_sources(path, ["t"], [])
 
 
 @pytest.mark.parametrize("values", [[b"\xb1\xe8", b"Kim"], [b"Kim", None, b"\xff"]])
