@@ -1255,6 +1255,13 @@ INSTANCES = [
         area=Area.SERVICE,
     ),
     _code(
+        "offers that are ignored one within the other", "serving/http/connection.py",
+        "return self._without_offer(data[error.args[0] :])",
+        "return self.data_received(self._without_offer(data[error.args[0] :]))",
+        "integration/serving/test_connections.py::test_any_number_of_offers_that_arrive_at_once_are_ignored",
+        area=Area.SERVICE,
+    ),
+    _code(
         "headers of any size after a body", "serving/http/connection.py",
         "            elif self._head > HEAD_BYTES:", "            elif False:",
         "integration/serving/test_connections.py::test_headers_after_a_body_have_a_limit_of_size_too",

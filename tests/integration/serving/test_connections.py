@@ -349,6 +349,14 @@ def test_an_offer_to_upgrade_is_ignored(limited: Settings, offer: dict[str, str]
         assert [json.loads(body)["machine"] for _, _, body in found] == [EXAMPLE["machine"]] * 2
 
 
+def test_any_number_of_offers_that_arrive_at_once_are_ignored(limited: Settings) -> None:
+    """Each of the requests is answered, as without them."""
+    offers = request(b"", "/livez", "GET", OFFER) * 1_000
+    with listening(limited) as port:
+        found = exchange(port, offers + request(headers=CLOSE))
+        assert [status for status, _, _ in found] == [200] * 1_001
+
+
 def test_an_offer_that_wants_the_connection_closed_is_closed(limited: Settings) -> None:
     """An ignored offer to upgrade does not hide the token `close` of the same header."""
     with listening(limited) as port:

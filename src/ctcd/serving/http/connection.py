@@ -95,11 +95,10 @@ class Connection(HttpToolsProtocol):
         self._head += len(data)
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        rest: bytes | None = data
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as error:
-            self._ignore_offer(data[error.args[0] :])
-            return
+            while rest is not None:  # there may be thousands of requests, each with an offer
+                rest = self._parse(rest)
         except httptools.HttpParserError:
             self._refuse(Problem(HTTPStatus.BAD_REQUEST, "the request is not HTTP/1.1"))
             return
@@ -156,11 +155,19 @@ class Connection(HttpToolsProtocol):
             self._unset_keepalive_if_required()
             self._timer = self.loop.call_later(self.limiter.seconds, self._late)
 
-    def _ignore_offer(self, rest: bytes) -> None:
+    def _parse(self, data: bytes) -> bytes | None:
+        """Parse to the end, or to an offer to upgrade; return what has to be parsed in place of what follows that."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as error:
+            return self._without_offer(data[error.args[0] :])
+        return None
+
+    def _without_offer(self, rest: bytes) -> bytes | None:
         method = self.parser.get_method()
         if method == b"CONNECT":  # always asks for another protocol
             self._refuse(Problem(HTTPStatus.METHOD_NOT_ALLOWED, "the service is not a proxy"))
-            return
+            return None
         lines = [b"%s %s HTTP/%s" % (method, self.url, self.parser.get_http_version().encode())]
         for name, value in self.headers:
             if name == b"connection":
@@ -169,7 +176,7 @@ class Connection(HttpToolsProtocol):
             elif name != b"upgrade":
                 lines.append(name + b":" + value)
         self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"\r\n".join([*lines, b"", rest]))
+        return b"\r\n".join([*lines, b"", rest])
 
     def _busy(self) -> bool:
         """Return whether a request is being answered."""
