@@ -108,9 +108,20 @@ def fields(number: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def outbox(tmp_path: Path) -> Iterator[Outbox]:
+def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
     outbox = Outbox.claim(tmp_path / "outbox", max_records=1_000)
+    started: list[Shipper] = []
+    start = Shipper.start
+
+    def remembered(shipper: Shipper) -> None:
+        started.append(shipper)
+        start(shipper)
+
+    monkeypatch.setattr(Shipper, "start", remembered)
     yield outbox
+    # A test that fails leaves its shipper running, and SQLite crashes if a connection is closed while it is used.
+    for shipper in started:
+        shipper.stop(0)
     outbox.close()
 
 
