@@ -1,18 +1,22 @@
 """Ports of the loopback interface."""
 
+import secrets
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
 
 import psutil
 
+PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to connections: one of these could take a port before its server listens on it."""
+
 
 def free_port() -> int:
     """Return a port of 127.0.0.1 that is not in use, nor is the next one."""
     while True:
-        with socket.socket() as probe, socket.socket() as following, suppress(OSError, OverflowError):
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, socket.socket() as following, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
             following.bind(("127.0.0.1", port + 1))
             return port
 
