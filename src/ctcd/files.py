@@ -75,7 +75,7 @@ def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
-def left_of(path: Path) -> list[Path]:
+def leftovers(path: Path) -> list[Path]:
     """Return what processes that were killed while they replaced a file left beside it, with SQLite's files of that."""
     name = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+-[0-9a-f]{{8}}(-[a-z]+)?")
     return [each for each in path.parent.iterdir() if name.fullmatch(each.name)]

@@ -1076,7 +1076,7 @@ EVERY_TEST: Document = {
             "def _copied(repository: LocalArtifactRepository, artifact_path: str, dst_path: str | None = None) -> str:",
             "    source = Path(repository.artifact_dir, artifact_path)",
             "    if dst_path is None or not source.is_dir():",
-            "        return str(_downloaded(repository, artifact_path, dst_path))  # type: ignore[no-untyped-call] # MLflow's own",
+            "        return str(_downloaded(repository, artifact_path, dst_path))  # type: ignore[no-untyped-call] # MLflow does not annotate it",
             "    return str(copytree(source, Path(dst_path, artifact_path), dirs_exist_ok=True))",
         ],
     },

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ctcd.errors import UsageError
-from ctcd.files import left_of, replacing, write_text, writing_to
+from ctcd.files import leftovers, replacing, write_text, writing_to
 
 
 def test_a_file_is_written_into_a_new_folder(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_only_what_a_killed_writer_left_is_taken_for_that(tmp_path: Path) -> Non
             (tmp_path / name).touch()
         for file in left:
             file.touch()
-        assert sorted(left_of(path)) == sorted(left)
+        assert sorted(leftovers(path)) == sorted(left)
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

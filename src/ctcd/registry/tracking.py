@@ -29,7 +29,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound, Unreachable, UsageError
-from ctcd.files import left_of, locked, replacing
+from ctcd.files import leftovers, locked, replacing
 from ctcd.settings import Settings
 from ctcd.urls import masked, parse, sqlite_url
 
@@ -305,7 +305,7 @@ def _create_whole(path: Path) -> None:
     with locked(path.with_name(f".{path.name}.lock")):
         if path.exists():
             return
-        for left in left_of(path):
+        for left in leftovers(path):
             left.unlink()
         with replacing(path) as unfinished:
             MlflowClient(tracking_uri=_for_mlflow(sqlite_url(unfinished))).search_experiments(max_results=1)
