@@ -73,8 +73,8 @@ airflow: .venv/.dev ## run Airflow with the DAGs on this machine until Ctrl-C: m
 test: ## lint, types, unit tests, quick planted defects, instance tests, integration tests, coverage floor
 	@rm -f .coverage .coverage.*
 	@scripts/ensure-mariadb.sh
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types prove-quick contracts
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target integration-shown unit-coverage
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types prove-quick
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target integration-shown contracts unit-coverage
 	@$(MAKE) --no-print-directory integration-timed
 	@$(MAKE) --no-print-directory coverage
 

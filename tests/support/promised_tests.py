@@ -126,7 +126,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "snapshot": 20, "sources": 14, "tables": 9, "upsert": 1, "warehouse": 13,
     },
     "tests/unit": {
-        "architecture": 15, "benchmarks": 3, "compose": 22, "documents": 15, "errors": 6, "files": 8,
+        "architecture": 15, "benchmarks": 4, "compose": 22, "documents": 15, "errors": 6, "files": 8,
         "healthcheck": 3, "loopback": 7, "promises": 34, "secrets": 2, "settings": 26, "synthetic": 16, "workflows": 8,
     },
     "tests/unit/traffic": {
