@@ -170,6 +170,23 @@ def test_every_package_has_its_place_in_the_order() -> None:
     assert {package_of(path) for path in MODULES} - {"__init__"} == set(ORDER)
 
 
+def described(page: str) -> list[str]:
+    """Return the packages that a page has paragraphs about, in its order."""
+    return re.findall(r"^\*\*`([a-z_]+)/`\*\* ", page, flags=re.MULTILINE)
+
+
+def test_the_architecture_page_describes_every_package_in_this_order() -> None:
+    """A newcomer finds one paragraph for each package, below those that it may import, and none for what is gone."""
+    packages = [name for name in ORDER if (SRC / "ctcd" / name).is_dir()]
+    assert described((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")) == packages
+
+
+def test_a_paragraph_in_another_place_is_noticed() -> None:
+    """The rule above compares the order of the paragraphs, and takes only their beginnings for it."""
+    page = "**`store/`** has tables.\n\n**`contract/`** is checked by **`store/`** too.\n"
+    assert described(page) == ["store", "contract"]
+
+
 @pytest.mark.parametrize(
     "source",
     [

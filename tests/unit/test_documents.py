@@ -252,13 +252,6 @@ def test_the_glossary_defines_the_terms_that_matter() -> None:
     assert entries == headings == sorted(headings, key=str.lower)
 
 
-def test_the_architecture_page_describes_every_package() -> None:
-    """A newcomer finds one paragraph for each package of the engine, and none for a package that is gone."""
-    described = re.findall(r"^\*\*`([a-z_]+)/`\*\* ", (DOCS / "architecture.md").read_text(), flags=re.MULTILINE)
-    packages = [folder.parent.name for folder in (ROOT / "src" / "ctcd").glob("*/__init__.py")]
-    assert sorted(described) == sorted(packages)
-
-
 def test_the_contract_of_the_guide_works(tmp_path: Path) -> None:
     """A reader who copies the guide's files gets an instance that loads, whose policy fits, and that can be simulated."""
     guide = (DOCS / "your-own-model.md").read_text()
