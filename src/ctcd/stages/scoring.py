@@ -1,4 +1,4 @@
-"""Stages of batch scoring, and of what becomes of predictions: their drift, and the labels that became known later."""
+"""Stages of batch scoring, and of logged predictions: performance, drift, export, retention, and the look-up of one."""
 
 from datetime import date
 from pathlib import Path
