@@ -1,4 +1,4 @@
-"""The command line: one command for each stage, which workflows, DAGs and people call."""
+"""The command line: the commands that workflows, DAGs and people call."""
 
 import gc
 import io
