@@ -1,4 +1,7 @@
-"""The settings of all components, read from environment variables; no other module reads them."""
+"""The settings of all components, read from environment variables.
+
+No other module reads a variable itself; those of MLflow and Docker are read through their libraries.
+"""
 
 import os
 import re
