@@ -71,11 +71,11 @@ deploy-access: ## install DEPLOY_SSH_KEY and DEPLOY_KNOWN_HOSTS, or DEPLOY_KUBEC
 .PHONY: deploy
 deploy: .venv/.runtime | $(RELEASE) ## deploy IMAGE of VERSION to DEPLOY_TARGET and probe it; PROMOTE=true makes it the champion
 	@$(BIN)/ctcd deploy --target "$$DEPLOY_TARGET" --version "$$VERSION" --image "$$IMAGE" \
-		--reason "$${REASON:-not given}" $$([ "$${PROMOTE:-}" = true ] && echo --promote) --summary "$$GITHUB_STEP_SUMMARY"
+		$${REASON:+--reason "$$REASON"} $$([ "$${PROMOTE:-}" = true ] && echo --promote) --summary "$$GITHUB_STEP_SUMMARY"
 
 .PHONY: rollback
 rollback: .venv/.runtime | $(RELEASE) ## roll back to the previous release, or to VERSION: image and champion; IMAGE_ONLY=true keeps the champion
-	@$(BIN)/ctcd rollback --to "$${VERSION:-}" --reason "$${REASON:-not given}" --target "$$DEPLOY_TARGET" \
+	@$(BIN)/ctcd rollback --to "$${VERSION:-}" $${REASON:+--reason "$$REASON"} --target "$$DEPLOY_TARGET" \
 		$$([ "$${IMAGE_ONLY:-}" = true ] && echo --image-only) --summary "$$GITHUB_STEP_SUMMARY"
 
 # --- load ------------------------------------------------------------------------------------------------------------

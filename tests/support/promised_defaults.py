@@ -88,19 +88,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "deploy(no_probe)": False,  # whatever is deployed answers its probes first
         "deploy(promote)": False,  # only production has a champion to change, see shipping.mk
         "deploy(target)": "TargetName.PROCESS",  # needs neither Docker nor a cluster
-        "deploy(reason)": "'not given'",
+        "deploy(reason)": "NOT_GIVEN",
         "rollback(image_only)": False,  # image and champion agree
-        "rollback(reason)": "'not given'",
+        "rollback(reason)": "NOT_GIVEN",
         "rollback(to)": "''",  # the previous champion
         "stop(target)": "TargetName.PROCESS",  # as for deploy
-        "stop(reason)": "'not given'",
+        "stop(reason)": "NOT_GIVEN",
     },
     "cli/model.py": {
         "train(force)": False,  # data that was trained on is not trained on again
         "train(profile)": "'fast'",
         "gate(version)": "''",  # the newest
         "promote(version)": "''",  # the newest
-        "promote(reason)": "'not given'",
+        "promote(reason)": "NOT_GIVEN",
     },
     "cli/findings.py": {
         "Number": "min=1 max=9223372036854775807",  # what a column of numbers holds
@@ -142,10 +142,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "cli/traffic.py": {
         "start(kind)": "'shadow'",  # what changes nothing for a client
-        "start(reason)": "'not given'",
-        "step(reason)": "'not given'",
+        "start(reason)": "NOT_GIVEN",
+        "step(reason)": "NOT_GIVEN",
         "step(to)": "None min=1 max=1000",
-        "stop(reason)": "'not given'",
+        "stop(reason)": "NOT_GIVEN",
     },
     "cli/training.py": {
         "prepare(profile)": "'fast'",

@@ -233,10 +233,8 @@ TARGETS: dict[str, list[str]] = {
     # Provenance and SBOM, each by the digest, both signed by the release workflow of this repository.
     "verify-image": [VERIFY, f"{VERIFY} --predicate-type https://spdx.dev/Document/v2.3"],
     "deploy-access": ["docker login --username me --password-stdin registry.example"],
-    "deploy": ["ctcd deploy --target compose --version 7 --image {image} --reason not given --summary build/release/summary.md"],
-    "rollback": [
-        "ctcd rollback --to 7 --reason not given --target compose --summary build/release/summary.md"
-    ],
+    "deploy": ["ctcd deploy --target compose --version 7 --image {image} --summary build/release/summary.md"],
+    "rollback": ["ctcd rollback --to 7 --target compose --summary build/release/summary.md"],
 }  # fmt: skip
 # What is given in the environment arrives, and nothing is put in the place of what is empty.
 TARGETS |= {

@@ -9,6 +9,7 @@ from ctcd.cli.options import JsonOutput, Reason, Summary
 from ctcd.cli.output import append, emit, out, present, shown_progress
 from ctcd.deployment.target import TargetName
 from ctcd.errors import UsageError, number_of
+from ctcd.registry import NOT_GIVEN
 from ctcd.settings import load_settings
 from ctcd.stages import deployment as stages
 
@@ -50,7 +51,7 @@ def deploy(
     promote: Annotated[
         bool, typer.Option("--promote", help="Make the version the champion; undone if the deployment fails.")
     ] = False,
-    reason: Reason = "not given",
+    reason: Reason = NOT_GIVEN,
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Accept the new deployment once it is ready, without probing it.")
     ] = False,
@@ -127,7 +128,7 @@ def rollback(
             "--failed", help="Roll this version back if it is the champion; safe to run twice.", show_default=False
         ),
     ] = None,
-    reason: Reason = "not given",
+    reason: Reason = NOT_GIVEN,
     target: Annotated[
         TargetName | None,
         typer.Option("--target", help="Also deploy that version to this target.", show_default="nothing is deployed"),
@@ -172,7 +173,7 @@ def rollback(
         out.print(f"champion: version {report.champion} ({rolled_back})")
 
 
-def stop(target: TargetOption = TargetName.PROCESS, reason: Reason = "not given", json: JsonOutput = False) -> None:
+def stop(target: TargetOption = TargetName.PROCESS, reason: Reason = NOT_GIVEN, json: JsonOutput = False) -> None:
     """Stop what is deployed."""
     found = stages.stop(load_settings(), target=target, reason=reason)
     unrecorded = f", but that is not in the history: {found.unrecorded}" if found.unrecorded else ""

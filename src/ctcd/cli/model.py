@@ -10,6 +10,7 @@ from ctcd.cli.options import JsonOutput, KnownDay, ProfileName, Reason, Summary,
 from ctcd.cli.output import append, emit, err, out, present, shown_progress, table
 from ctcd.cli.views import show_decision, show_training
 from ctcd.errors import GateRefused, UsageError
+from ctcd.registry import NOT_GIVEN
 from ctcd.settings import Settings, load_settings
 from ctcd.stages import promotion as stages
 from ctcd.stages import training
@@ -104,7 +105,7 @@ def promote(
     version: Annotated[
         str, typer.Option("--version", help="Version to promote.", show_default="the newest that passed the gate")
     ] = "",
-    reason: Reason = "not given",
+    reason: Reason = NOT_GIVEN,
     json: JsonOutput = False,
 ) -> None:
     """Make a version that passed the gate the champion; the current champion becomes the previous one.

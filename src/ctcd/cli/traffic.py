@@ -6,6 +6,7 @@ import typer
 
 from ctcd.cli.options import JsonOutput, Reason, epilog, group
 from ctcd.cli.output import out, present, table
+from ctcd.registry import NOT_GIVEN
 from ctcd.settings import load_settings
 from ctcd.stages import traffic as stages
 from ctcd.times import moment
@@ -21,7 +22,7 @@ traffic = group("Give a challenger some of the requests, and judge it on them.")
 def start(
     version: Annotated[str, typer.Argument(help="Version in the registry that has passed the gate, such as 8.")],
     kind: Annotated[Literal["shadow", "canary", "route"], typer.Option("--kind", help="Kind of traffic.")] = "shadow",
-    reason: Reason = "not given",
+    reason: Reason = NOT_GIVEN,
     json: JsonOutput = False,
 ) -> None:
     """Make a version the challenger, with a kind of traffic that contracts/traffic.toml defines.
@@ -37,7 +38,7 @@ def step(
     to: Annotated[
         int | None, typer.Option("--to", min=1, max=1_000, help="Number of the step.", show_default="the next one")
     ] = None,
-    reason: Reason = "not given",
+    reason: Reason = NOT_GIVEN,
     json: JsonOutput = False,
 ) -> None:
     """Move the canary to its next step, or to another one."""
@@ -46,7 +47,7 @@ def step(
 
 
 @traffic.command(epilog=epilog('ctcd traffic stop --reason "the campaign begins"'))
-def stop(reason: Reason = "not given", json: JsonOutput = False) -> None:
+def stop(reason: Reason = NOT_GIVEN, json: JsonOutput = False) -> None:
     """End the experiment: the champion answers all requests again. The version may still be promoted."""
     done = stages.stop(load_settings(), reason=reason)
     what = f"{done.mode} of version {done.version}" if done else "an experiment that was changed by hand"

@@ -13,11 +13,10 @@ from typing import Self
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from ctcd.registry import NOT_GIVEN
 from ctcd.registry.tracking import active_experiment
 from ctcd.settings import Settings
 
-NOT_GIVEN = "not given"
-"""Reason of a change for which nobody gave one."""
 NOT_RECORDED = "not recorded"
 """Author and reason of a change that was made before these were recorded."""
 MAX_TEXT = 4_000

@@ -22,8 +22,8 @@ from mlflow.entities.model_registry import ModelVersion
 from ctcd.contract.spec import Contract
 from ctcd.contract.traffic import Experiment
 from ctcd.errors import GateRefused, NotFound
-from ctcd.registry import traffic
-from ctcd.registry.history import NOT_GIVEN, Change, History, What
+from ctcd.registry import NOT_GIVEN, traffic
+from ctcd.registry.history import Change, History, What
 from ctcd.registry.tracking import connect, require_artifacts, translate_mlflow_errors, unless_exists, unless_missing
 from ctcd.settings import Settings
 from ctcd.times import moment
@@ -429,7 +429,7 @@ class Registry:
         if champion is not None and ROLLED_BACK_TO in champion.tags:
             raise GateRefused("a rollback was interrupted", where=where, hint="run: ctcd rollback")
         if ROLLED_BACK in info.tags:
-            when, why = moment(info.tags[ROLLED_BACK]), info.tags.get(ROLLBACK_REASON, "not given")
+            when, why = moment(info.tags[ROLLED_BACK]), info.tags.get(ROLLBACK_REASON, NOT_GIVEN)
             raise GateRefused(f"it was rolled back at {when}, reason: {why}", where=where, hint="train another model")
         verdict = info.tags.get(GATE)
         if verdict == REFUSED:
