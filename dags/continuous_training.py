@@ -16,8 +16,9 @@ schedule, and when findings ask for a training (asset `<name>_finding`), which t
 
 **Base date**: the parameter `base_dt`, else the day of the run's logical date, else the day of its `run_after`.
 
-**Profile**: the parameter `profile`, else that of the variable `model_version`: `v1` trains the weak baseline, `v2` (the
-default) the real model; any other value is the name of a profile in the instance's `training.toml`.
+**Profile**: the parameter `profile`, else the variable `model_version`, which is no version of a model but names a
+profile of the instance's `training.toml`; its values `v1` for `baseline` and `v2` (the default) for `fast` are kept for
+Airflows that have set it.
 
 A run in which the gate refuses the model succeeds too: `not_promoted` has run and `promote` is skipped. The log of `gate` has
 every rule.
@@ -38,7 +39,7 @@ from ctcd.airflow.pools import PROMOTION_POOL, TRAINING_POOL
 from ctcd.airflow.stage import StageOperator
 
 VARIANTS = {"v1": "baseline", "v2": "fast"}
-"""Profile of each value of the variable `model_version`."""
+"""Aliases of profiles as values of the variable `model_version`, kept for Airflows that have set it."""
 
 logger = logging.getLogger(__name__)
 
