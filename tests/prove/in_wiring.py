@@ -451,7 +451,7 @@ DEFECTS = [
     ),
     _code(
         "bad row scored with the others of its task", "scoring/files.py",
-        "if len(good) < len(inputs):", "if len(good) > len(inputs):", f"{ON_SPARK}bad_rows_are_set_aside_with_their_reasons",
+        "if len(good) < len(inputs):", "if len(good) > len(inputs):", f"{ON_SPARK}bad_rows_are_rejected_with_their_reasons",
     ),
     _code(
         "first row of each range of keys left out", "scoring/spark.py",
@@ -477,7 +477,7 @@ DEFECTS = [
     ),
     _code(
         "lines of rejected rows that begin again with each task", "store/sources.py",
-        "for each in range(groups.start))", "for each in range(0))", f"{ON_SPARK}bad_rows_are_set_aside_with_their_reasons",
+        "for each in range(groups.start))", "for each in range(0))", f"{ON_SPARK}bad_rows_are_rejected_with_their_reasons",
     ),
     _code(
         "somebody's folder replaced by predictions", "scoring/output_folder.py",

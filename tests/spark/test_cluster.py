@@ -88,7 +88,7 @@ def test_a_file_is_scored_as_in_one_process_and_by_the_service(model_folder: Pat
     )
 
 
-def test_bad_rows_are_set_aside_with_their_reasons(model_folder: Path, tmp_path: Path) -> None:
+def test_bad_rows_are_rejected_with_their_reasons(model_folder: Path, tmp_path: Path) -> None:
     """Bad rows of several tasks are in one file with line and reason; all others are scored."""
     source = rows_file(tmp_path / "rows.parquet", bad=(3, 1_200, 2_999))
     report = spark_of(model_folder).score_files(source, tmp_path / "out")

@@ -38,7 +38,7 @@ class BatchReport:
     Args:
         source: path of the file, or name of the table.
         rows: number of rows that were read.
-        rejected: number of those that broke the contract and were set aside.
+        rejected: number of those that broke the contract and were not scored.
         shares: share of the scored rows, 0 to 1, by predicted class.
         seconds: wall time.
     """

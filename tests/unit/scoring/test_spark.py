@@ -183,7 +183,7 @@ def test_a_killed_run_is_continued(
 
 
 @pytest.mark.slow
-def test_bad_rows_are_set_aside_with_their_reasons(
+def test_bad_rows_are_rejected_with_their_reasons(
     spark: InThisProcess, batch: BatchScorer, source: Path, tmp_path: Path
 ) -> None:
     """They are in the same file as those of one process would be; the others are scored as they would be without them."""
@@ -314,7 +314,7 @@ def test_what_was_deleted_is_made_again(spark: InThisProcess, source: Path, tmp_
 
 @pytest.mark.slow
 def test_a_task_without_a_part_is_not_done_again(spark: InThisProcess, source: Path, tmp_path: Path) -> None:
-    """A task whose rows are all set aside writes no part; the same again changes nothing all the same."""
+    """A task whose rows are all rejected writes no part; the same again changes nothing all the same."""
     folder = tmp_path / "in"
     folder.mkdir()
     shutil.copy(source, folder / "a.parquet")
