@@ -411,7 +411,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "FEW_DIGITS": 5,  # of fewer digits there are too few numbers to tell persons apart
         "SHARE": 0.85,  # of random numbers, one in ten begins with a zero
         "MAX_ROWS": 200_000,  # Rows that are read: enough for every number that a draft states
-        "DIRTY": 0.1,  # Largest share of malformed values that does not make a column one of text
+        "MAX_MALFORMED": 0.1,  # Largest share of malformed values that does not make a column one of text
         "CLOSED": 30,  # Largest number of values of a closed set
         "COPIES": 10,  # Rows that each value of a closed set has on average, at least
         "RESERVED": "frozenset({'bool', 'column', 'float', 'int', 'pa', 'pd', 'str', 'index', 'base_dt', 'row', 'entity', 'day', 'data'})",

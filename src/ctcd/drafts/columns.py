@@ -45,7 +45,7 @@ SEPARATORS = ";\t|"
 CHUNK = 50_000
 """Rows read at a time."""
 MAX_CLASSES = 100
-DIRTY = 0.1
+MAX_MALFORMED = 0.1
 """Maximum share, 0 to 1, of malformed values in a column that is not text."""
 CLOSED = 30
 """Maximum number of distinct values of a text column that is drafted as a closed set."""
@@ -219,7 +219,7 @@ def _examined(cells: pa.Table, source: str, name: str) -> Found:
         frame, failures = convert(text, [_as(kind, source)])
         bad = sorted({row for failure in failures for row in failure.rows.tolist()})
         token = _token(found.values.iloc[bad])
-        if len(bad) <= DIRTY * filled and len(bad) < filled:
+        if len(bad) <= MAX_MALFORMED * filled and len(bad) < filled:
             odd = token and f" ({token!r})"
             values = frame[source].astype("float64") if kind in (Kind.INTEGER, Kind.NUMBER) else frame[source]
             values.iloc[bad] = None
@@ -355,7 +355,7 @@ def _find_lists(columns: list[Found]) -> None:
         for separator in (",", ";", "|"):
             entries = found.values.dropna().str.split(separator)
             sizes = entries.map(len)
-            if entries.empty or (sizes > 1).mean() < DIRTY:
+            if entries.empty or (sizes > 1).mean() < MAX_MALFORMED:
                 continue
             for counter in counters:
                 counted = counter.values.loc[entries.index]

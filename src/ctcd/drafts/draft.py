@@ -268,9 +268,9 @@ def _valid(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, int]:
 
 
 def _mostly_refused(columns: Iterable[Found], refused: int, rows: int, path: Path) -> DataRefused:
-    dirty = [each.source for each in sorted(columns, key=lambda each: -each.malformed) if each.malformed]
-    more = f" and {number_of(len(dirty) - NAMED, 'other column')}" if len(dirty) > NAMED else ""
-    because = f", because of {', '.join(dirty[:NAMED])}{more}" if dirty else ""
+    malformed = [each.source for each in sorted(columns, key=lambda each: -each.malformed) if each.malformed]
+    more = f" and {number_of(len(malformed) - NAMED, 'other column')}" if len(malformed) > NAMED else ""
+    because = f", because of {', '.join(malformed[:NAMED])}{more}" if malformed else ""
     clean = "pandas.read_csv(FILE, dtype=str, na_values='?').to_csv(NEW, index=False)"
     return DataRefused(
         f"{refused:,} of {rows:,} rows would be quarantined{because}",

@@ -1,4 +1,4 @@
-"""A table as a stranger may bring it: odd names, dirt, and columns that should make one think."""
+"""A table as a stranger may bring it: odd names, malformed values, and columns that should make one think."""
 
 from pathlib import Path
 

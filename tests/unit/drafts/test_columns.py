@@ -28,7 +28,7 @@ def found(table: Path) -> dict[str, Found]:
 
 
 def test_the_kind_of_each_column_is_found(found: dict[str, Found]) -> None:
-    """Numbers with some dirt stay numbers, lists need a column that counts them, and true and false are no categories."""
+    """Numbers stay numbers despite malformed ones; lists need a column that counts them; booleans are no categories."""
     assert {name: each.kind for name, each in found.items()} == {
         "unnamed_1": Kind.INTEGER,
         "Größe [cm]": Kind.NUMBER,
@@ -74,7 +74,7 @@ def test_the_kind_of_each_column_is_found(found: dict[str, Found]) -> None:
     ],
 )
 def test_what_looks_suspicious_is_noted(found: dict[str, Found], column: str, words: str) -> None:
-    """A column that may be personal, useless, a copy or a leak of the label is noted, and so is dirt."""
+    """A column that may be personal, useless, a copy or a leak of the label is noted, and so are malformed values."""
     assert any(words in note for note in found[column].notes), found[column].notes
 
 

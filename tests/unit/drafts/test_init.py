@@ -161,7 +161,7 @@ def test_what_the_data_do_not_say_is_explained(drafted: Instance, tmp_path: Path
 
 @pytest.mark.slow
 def test_the_rows_it_was_drafted_from_are_ingested(drafted: Instance, table: Path, tmp_path: Path) -> None:
-    """Only dirt is quarantined, and the contract allows twice as much of it."""
+    """Only rows with malformed values are quarantined, and the contract allows twice as many of them."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
     upgrade(url, drafted.migrations)
     engine = connect(url)
@@ -506,14 +506,14 @@ def test_truths_and_two_numbers_are_sliced(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_table_most_of_whose_rows_would_be_quarantined_is_refused(tmp_path: Path) -> None:
-    """A few dirty cells in each of many columns may leave hardly a whole row: the columns and the text are named."""
+    """Some malformed values in each of many columns may leave hardly a valid row: columns and text are named."""
     random = np.random.default_rng(7)
-    dirt = {
+    malformed = {
         f"c{place}": np.where(random.random(200) < 0.09, "?", random.integers(1, 50, 200).astype(str))
         for place in range(12)
     }
     with pytest.raises(DataRefused) as raised:
-        drafted_from({**some(), **dirt}, tmp_path)
+        drafted_from({**some(), **malformed}, tmp_path)
     assert re.fullmatch(
         r"1\d\d of 200 rows would be quarantined, because of c\d+, c\d+, c\d+ and \d other columns", raised.value.what
     )
