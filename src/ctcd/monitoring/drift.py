@@ -121,7 +121,7 @@ def write_drift(
         UsageError: logged rows are not what the model was trained for.
     """
     [(first, last)] = spans(base_dt, period, 1)
-    watched: list[tuple[Sample, str, Binned, Counts]] = []
+    monitored: list[tuple[Sample, str, Binned, Counts]] = []
     samples = []
     with reading(engine) as connection:
         for rows in (
@@ -138,13 +138,13 @@ def write_drift(
                 effective = sample.effective_rows * read / sample.rows
                 sample = samples[-1] = replace(sample, rows=read, effective_rows=effective)
                 binned = {**reference.columns, **reference.answers}
-                watched += [(sample, name, binned[name], counts[name]) for name in counts if limits.watches(name)]
-    checks = sum(comparisons(binned) for _, _, binned, _ in watched)
+                monitored += [(sample, name, binned[name], counts[name]) for name in counts if limits.monitors(name)]
+    checks = sum(comparisons(binned) for _, _, binned, _ in monitored)
     level = formulas.level(limits.false_alarms_per_year, checks, sum(LOOKS.values()))
     columns = sorted(
         (
             _of_sample(sample, compared(name, binned, counts, sample.effective_rows, level=level, limits=limits))
-            for sample, name, binned, counts in watched
+            for sample, name, binned, counts in monitored
         ),
         key=lambda column: (not column.drifted, -(column.psi or 0.0)),
     )

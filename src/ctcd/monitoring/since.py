@@ -48,10 +48,10 @@ def drift_since(
         counts = reference.count(rows)
     except UsageError as error:
         return DriftSince(unknown=str(error))
-    watched = {name: binned for name, binned in reference.columns.items() if limits.watches(name)}
-    level = formulas.level(limits.false_alarms_per_year, sum(map(comparisons, watched.values())), sum(LOOKS.values()))
+    monitored = {name: binned for name, binned in reference.columns.items() if limits.monitors(name)}
+    level = formulas.level(limits.false_alarms_per_year, sum(map(comparisons, monitored.values())), sum(LOOKS.values()))
     found = [
-        compared(name, each, counts[name], effective, level=level, limits=limits) for name, each in watched.items()
+        compared(name, each, counts[name], effective, level=level, limits=limits) for name, each in monitored.items()
     ]
     found.sort(key=lambda each: (not each.drifted, -(each.psi or 0.0), each.feature))
     return DriftSince(

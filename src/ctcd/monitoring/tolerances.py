@@ -41,10 +41,10 @@ class Drift(StrictModel):
     ]
     min_psi: Annotated[float, Field(gt=0, le=0.25, description="smallest change of a distribution that matters, PSI")]
     min_share: Annotated[float, Field(gt=0, le=0.25, description="smallest change of a share that matters, 0 to 1")]
-    ignored: dict[str, Annotated[str, Field(min_length=10, description="why the column is not watched")]]
+    ignored: dict[str, Annotated[str, Field(min_length=10, description="why the column is not monitored")]]
 
-    def watches(self, feature: str) -> bool:
-        """Return whether a feature, which may be an entry of a list, is watched."""
+    def monitors(self, feature: str) -> bool:
+        """Return whether a feature, which may be an entry of a list, is monitored."""
         return not any(feature == name or feature.startswith(f"{name}: ") for name in self.ignored)
 
     def require_contract(self, contract: Contract) -> None:

@@ -356,14 +356,14 @@ def test_what_is_written_names_its_period_and_its_limit(store: Engine) -> None:
 
 
 @pytest.mark.slow
-def test_a_column_that_is_ignored_is_not_watched(store: Engine) -> None:
+def test_a_column_that_is_ignored_is_not_monitored(store: Engine) -> None:
     """Nor are the entries of an ignored list, and the others have its share of the false alarms."""
     log(store, later().assign(vibration=99.0, parts="bearing"), noon())
     report = drift(store, limits=LIMITS.model_copy(update={"ignored": {"vibration": "x" * 10, "parts": "x" * 10}}))
-    watched = {column.feature for column in report.columns}
-    assert "vibration" not in watched
-    assert not any(name.startswith("parts") for name in watched)
-    assert "power" in watched
+    monitored = {column.feature for column in report.columns}
+    assert "vibration" not in monitored
+    assert not any(name.startswith("parts") for name in monitored)
+    assert "power" in monitored
     assert report.level > drift(store).level
 
 

@@ -91,7 +91,7 @@ def test_limits_that_cannot_hold_for_a_contract_are_refused() -> None:
 
 
 def test_an_ignored_column_is_no_other_one_whose_name_begins_like_it() -> None:
-    """Only the column itself and the entries of its list are not watched."""
+    """Only the column itself and the entries of its list are not monitored."""
     limits = DEFAULT.model_copy(update={"ignored": {"power": "its sensor was replaced"}})
-    watched = {name: limits.watches(name) for name in ("power", "power: high", "power_factor", "powers", "wear")}
-    assert watched == {"power": False, "power: high": False, "power_factor": True, "powers": True, "wear": True}
+    monitored = {name: limits.monitors(name) for name in ("power", "power: high", "power_factor", "powers", "wear")}
+    assert monitored == {"power": False, "power: high": False, "power_factor": True, "powers": True, "wear": True}
