@@ -15,8 +15,9 @@ and backfilled: it replaces the rows of its days.
 `CTCD_BIGQUERY` names a table. `retain` deletes the log's oldest months once `due` and `export` are done, if
 `CTCD_LOG_KEEP_MONTHS` says how many are kept.
 
-What they find becomes a finding, and a new one is told to the webhook. `due` says whether findings ask for a training; if so,
-`start_training` starts continuous training by the asset `<name>_finding`. That is off until `CTCD_TRAIN_ON_FINDINGS` is set.
+What they find becomes a finding, and a new one is posted to the webhook. `due` says whether findings ask for a
+training; if so, `start_training` starts continuous training by the asset `<name>_finding`. That is off until
+`CTCD_TRAIN_ON_FINDINGS` is set.
 """
 
 import logging

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Monitors the model in service by the configured store: the same commands as in the DAG. Whether findings ask for a training
-# is told to the next step.
+# Monitors the model in service by the configured store: the same commands as in the DAG. The next step of the workflow
+# reads from the outputs whether findings ask for a training.
 set -euo pipefail
 ctcd=.venv/bin/ctcd
 for period in daily weekly; do

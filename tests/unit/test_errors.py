@@ -168,7 +168,7 @@ def test_ours_are_shown_and_others_located() -> None:
     ids=["process", "thread", "destructor", "log", "logged exception"],
 )
 def test_what_nothing_catches_is_one_line_without_its_message(ending: str) -> None:
-    """However an exception leaves the program, one line tells of it, and its message is not in it."""
+    """However an exception leaves the program, one line reports it, and its message is not in it."""
     done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", f"from ctcd.errors import show_only_our_messages as s\ns()\n{ending}\n"],
         capture_output=True,

@@ -110,7 +110,7 @@ def test_a_killed_load_is_continued_where_it_ended(cloud: BigQuery, exports: Exp
 
 @pytest.mark.parametrize("kind", ["load", "query"])
 def test_a_failed_job_loses_nothing(cloud: BigQuery, exports: Exports, kind: str) -> None:
-    """The error names the job and what tells why; the file stays, and the next export loads it with other ids, once."""
+    """The error names the job and what shows why; the file stays, and the next export loads it with other ids, once."""
     cloud.failing[kind] = "invalid"
     with pytest.raises(Unreachable) as failed:
         exports.load()

@@ -210,7 +210,7 @@ class BatchScorer:
 
 
 def check_files(source: Path, out: Path) -> None:
-    """Check that a file can be scored into another one, as far as their names and places tell.
+    """Check that a file can be scored into another one, as far as their paths and suffixes show.
 
     Raises:
         UsageError: the source does not exist or would be overwritten, or the format of either is not supported.

@@ -166,7 +166,7 @@ class _Jobs:
             raise Unreachable(
                 f"job {job.job_id} failed: {job.error_result.get('reason')}",
                 where=self.target.full_table_id,
-                hint=f"bq show -j {job.project}:{job.location}.{job.job_id} tells why; export again: nothing is lost",
+                hint=f"bq show -j {job.project}:{job.location}.{job.job_id} shows why; export again: nothing is lost",
             )
 
 

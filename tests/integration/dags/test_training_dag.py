@@ -326,7 +326,7 @@ def test_a_finding_starts_a_training(
 ) -> None:
     """By its asset, on which continuous training is scheduled; not before it is switched on, nor again in the cool-down.
 
-    A finding is told to the webhook when it is raised, and when it starts a training, whichever try of the task that is.
+    A finding is posted to the webhook when it is raised, and when it starts a training, in any try of the task.
     """
     asset = "machine_condition_finding"
     schedule: Any = load_dag(DAG).timetable
@@ -356,7 +356,7 @@ def test_a_finding_starts_a_training(
 
 @pytest.mark.usefixtures("worker")
 def test_a_challenger_is_judged(faults: Faults, webhook: list[dict[str, Any]]) -> None:
-    """Without one there is nothing to do; one that is withdrawn is told, and one that is promoted is deployed."""
+    """Without one there is nothing to do; a withdrawn one is posted to the webhook, and a promoted one is deployed."""
     before = asset_events(ASSET)
     done = run_dag("machine_condition_traffic", faults=faults)
     assert (done.state, done.tasks["promoted"]) == ("success", "skipped")
@@ -376,7 +376,7 @@ def test_a_challenger_is_judged(faults: Faults, webhook: list[dict[str, Any]]) -
 
 
 def test_a_day_without_rows_changes_nothing(worker: Settings, store: Engine, webhook: list[dict[str, Any]]) -> None:
-    """A day without data fails at once, without a retry; the snapshots that were there stay, and the webhook is told."""
+    """A day without data fails at once, without a retry; earlier snapshots stay, and the webhook is called."""
     before = rows_of(store, TABLES.snapshot)
     # It would expire those that are there.
     done = run_dag(DAG, conf={"base_dt": "2035-01-01"})

@@ -333,7 +333,7 @@ def test_an_experiment_goes_on_while_the_gate_decides(desk: Desk) -> None:
 
 
 def test_a_promotion_that_was_killed_is_completed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new champion is no challenger any more; its experiment ends, and the repetition tells of it, to be deployed."""
+    """The new champion is no challenger any more; its experiment ends, and the repetition reports it for deployment."""
     desk.start(step=2)
     desk.sound()
     desk.use(POLICY.model_copy(update={"limits": LOOSE.model_copy(update={"promote": True})}))

@@ -143,7 +143,7 @@ def test_open_findings_are_in_the_summary_of_a_workflow(engine: Engine, tmp_path
 def test_findings_start_a_training_only_if_the_settings_let_them(
     ctcd: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Off by default, whatever is open; switched on, with the cool-down of the settings, and told to the next step."""
+    """Off by default, whatever is open; switched on, with the cool-down of the settings; the next step reads it."""
     outputs = tmp_path / "outputs"
     raise_finding(engine, CONTRACT, **FOUND)
     code, report = ctcd("findings", "due", "--started", "--outputs", str(outputs))

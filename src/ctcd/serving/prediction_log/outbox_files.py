@@ -121,7 +121,7 @@ def upgrade(db: sqlite3.Connection) -> None:
     """Check a file, and give it the newest layout.
 
     Raises:
-        sqlite3.Error: it cannot be used; `unusable` tells why.
+        sqlite3.Error: it cannot be used; `unusable` says why.
     """
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     if version > FORMAT:
