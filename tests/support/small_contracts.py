@@ -63,7 +63,6 @@ class Small:
     """A small contract.
 
     Args:
-        name: its name.
         columns: the columns of the feature table: the type, and the arguments of `column` beside meaning and unit.
         labels: those of the label table; empty: the feature table has the label.
         classes: the classes, as text.

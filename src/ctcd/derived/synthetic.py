@@ -419,7 +419,7 @@ def corruptions(column: Column, *, across: bool) -> Mapping[str, Corruption]:
     """Return the ways to make a cell of a column break the contract, by kind of error.
 
     Args:
-        column: the column of the cell.
+        column: its role, kind and bounds decide which errors there are.
         across: whether the contract has rules over several columns, which alone notice a wrong number of entries.
     """
     if column.role is Role.EVENT_DATE:

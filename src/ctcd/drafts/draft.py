@@ -83,7 +83,7 @@ def draft(
         group: column with the entity that a row describes; by default each row is a separate one.
         date: column with the day that a row describes; by default the day of the ingest.
         name: name of the contract; by default derived from the file name.
-        version: version of the contract.
+        version: semantic version that the contract gets.
         seed: seed of the split by which the floors are measured; use that of the training to get the same holdout.
 
     Raises:

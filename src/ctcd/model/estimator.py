@@ -81,7 +81,7 @@ class Importance:
     """What each feature does in a fitted model.
 
     Args:
-        names: names of the features.
+        names: features in the order of the arrays.
         change: share, in percent, of the change of the prediction that each feature causes; shape (features,).
         shap: mean absolute SHAP value, possibly approximate, by feature and class, in log-odds; shape (features,
             classes).

@@ -32,7 +32,7 @@ def effective_rows(rows: float, squares: float) -> float:
     from Complex Sample Surveys, JASA 76, a chi-square statistic is divided by the largest possible design effect.
 
     Args:
-        rows: number of rows.
+        rows: of all groups together.
         squares: sum over the groups of their squared numbers of rows.
     """
     return rows * rows / squares if squares else 0.0
@@ -213,7 +213,7 @@ def make_reference(
     """Return the reference of a model.
 
     Args:
-        encoder: encoder of the model.
+        encoder: of the model; gives the values of each row.
         snapshot: all rows of its snapshot, in parts.
         holdout: those that it did not see.
         answers: what it predicts for them.

@@ -33,8 +33,7 @@ class Sample:
 
     Args:
         model_version: the model that answered them; for rows of the feature table, the champion.
-        run_id: its training run.
-        rows: number of rows.
+        run_id: MLflow run that trained that model.
         effective_rows: effective number of rows; see `ctcd.model.reference.effective_rows`.
     """
 
@@ -296,8 +295,8 @@ def compared(
     """Return how the values of a feature, with these counts, differ from its reference.
 
     Args:
-        name: name of the feature.
-        binned: its reference.
+        name: what the reference calls the column.
+        binned: bins and counts of the training data.
         counts: counts of its values in the bins.
         effective_rows: effective number of rows of these values.
         level: probability of a false alarm of each comparison, 0 to 1.

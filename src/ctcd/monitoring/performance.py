@@ -182,7 +182,7 @@ def scores(confusion: NDArray[np.integer[Any]], classes: Sequence[str], independ
 
     Args:
         confusion: counts by true class (rows) and predicted class (columns); shape (classes, classes).
-        classes: names of the classes.
+        classes: in the order of rows and columns.
         independent: effective rows as a share of the rows, 0 to 1.
     """
     labelled, right, true = int(confusion.sum()), np.diag(confusion), confusion.sum(axis=1)
@@ -212,7 +212,7 @@ class Kept:
         read_on: base date of the run that counted.
         logged: rows of the log in the period at that time, of all models.
         labels: labels in the store at that time that could belong to the period.
-        predictions: predictions of the model.
+        predictions: number of predictions of the model.
         independent: effective predictions as a share of them, 0 to 1.
         confusion: labelled predictions by true class (rows) and predicted class (columns).
         expected: sums of the probabilities of each class (rows) by predicted class (columns), of all predictions.

@@ -29,7 +29,7 @@ def drift_since(
     the champion, which makes a change look smaller, never larger.
 
     Args:
-        champion: the champion.
+        champion: version whose training data the rows are compared with.
         rows: group and features.
         find_reference: returns the reference of a training run, or None.
         contract: the contract in force.

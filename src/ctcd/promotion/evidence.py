@@ -83,8 +83,8 @@ class DriftSince:
     """The drift of a snapshot since the training of the champion, measured on the holdout.
 
     Args:
-        version: the champion.
-        rows: rows of the holdout.
+        version: of the champion; empty if nothing was compared.
+        rows: size of the holdout.
         effective_rows: number of independent rows that they count as; see `ctcd.model.reference.effective_rows`.
         level: probability of a false alarm of each comparison, 0 to 1.
         features: all monitored features; those beyond a limit, and with the largest PSI, come first.
@@ -138,8 +138,8 @@ class Evidence:
     """The content of the page about a version, besides the decision. It contains only aggregates, no rows or groups.
 
     Args:
-        rows: rows of the holdout.
-        groups: groups of the holdout.
+        rows: size of the holdout.
+        groups: number of distinct groups in it.
         confidence: coverage of the intervals, 0 to 1.
         scores: by model ("this version", "champion", and each baseline) and metric. Metrics that are not resampled have
             no interval bounds.
@@ -198,8 +198,8 @@ def look_into(model: Model, folder: Path, holdout: pd.DataFrame) -> About:
     """Return facts from a model's files: the importance of its features, and its training environment.
 
     Args:
-        model: the loaded model.
-        folder: its files.
+        model: pyfunc of MLflow; anything else counts as a model that could not be loaded.
+        folder: has the files of the logged model, `MLmodel` and `requirements.txt` among them.
         holdout: rows of which some are explained.
     """
     try:
@@ -250,7 +250,7 @@ def collect(
     """Return the evidence about a candidate.
 
     Args:
-        candidate: evaluation of the candidate.
+        candidate: what the gate has measured of it on the holdout.
         champion: evaluation of the champion on the same rows; None without a champion.
         holdout: the rows that both were evaluated on.
         about: from `look_into`.

@@ -66,9 +66,9 @@ def evidence_page(judged: Judged, evidence: Evidence, plots: Mapping[str, str], 
 
     Args:
         judged: the decision.
-        evidence: its evidence.
+        evidence: what the page shows besides verdict and rules.
         plots: from `draw`.
-        name: name of the model.
+        name: of the registered model, for the title.
     """
     decision = judged.decision
     against = f"version {decision.champion}" if decision.champion else "none yet"

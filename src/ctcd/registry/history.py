@@ -54,7 +54,7 @@ class Change:
         at: when, ISO 8601, UTC.
         what: one of `What`.
         version: version that it is about, as text.
-        run_id: its training run.
+        run_id: MLflow run that trained that version.
         before: version that it replaced; empty: none.
         by: who made it.
         why: the reason that was given.

@@ -41,7 +41,7 @@ class Chosen:
         begin: time of the first answer.
         end: time before which the last answer was given.
         sample: maximum number of answers, drawn at random.
-        seed: seed of the draw.
+        seed: the same one draws the same answers.
     """
 
     requests: Sequence[str] = ()

@@ -52,7 +52,6 @@ class Seen:
     """The requests of one variant since the step began.
 
     Args:
-        requests: number of requests.
         effective: effective number of requests; see `ctcd.model.reference.effective_rows`.
         failed: requests that it failed to answer, so that the champion answered, or that it failed to score as a shadow.
         failing: effective number of failed requests; infinite if it is not known.

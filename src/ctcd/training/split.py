@@ -49,7 +49,7 @@ def split_by_group(
     Args:
         frame: rows with the row keys and the label; other columns are kept.
         contract: the contract in force.
-        seed: seed of the hash.
+        seed: hashed with each group, so that another one gives another split.
         validation: share of the groups, 0 to 1, for validation.
         holdout: share of the groups, 0 to 1, for the holdout.
 

@@ -70,7 +70,7 @@ def fit_trial(
         validation: data for early stopping and for the scores.
         params: those of one of `Profile.trials`.
         classes: the classes, in the order of the label indices.
-        seed: seed of the fit.
+        seed: of all that is random in the fit.
         threads: number of threads; -1: one for each core.
         threshold: decides between two classes in the scores.
         on_round: called after each round with the number of rounds so far, if the estimator does.
