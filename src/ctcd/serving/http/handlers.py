@@ -20,7 +20,7 @@ from starlette.routing import Route as StarletteRoute
 from ctcd.contract.payload import FileState, Payload, field_names, row_reader
 from ctcd.contract.spec import Contract, names
 from ctcd.serving import metrics
-from ctcd.serving.batch_body import Invalid, NotJson, require_one_row
+from ctcd.serving.batch_body import require_one_row
 from ctcd.serving.http import openapi, page, problems
 from ctcd.serving.http.middleware import TRACE, Handler, Trace
 from ctcd.serving.http.problems import Problem
@@ -59,11 +59,7 @@ def _handler(
         try:
             return await method(self, request, trace)
         except ValidationError as error:
-            problem = self._invalid_row(error)
-        except NotJson as error:
-            problem = problems.not_json(str(error))
-        except Invalid as error:
-            problem = problems.invalid_body(error.errors, self._known, complete=error.complete)
+            problem = problems.of_validation(error, self._known)
         except QueueFull as error:
             logger.warning("%s", error)
             problem = problems.unavailable("requests are not accepted or answered now; try again later")
@@ -118,12 +114,6 @@ class Handlers:
         """Return the handler of a route."""
         handler: Handler = getattr(self, route.name)
         return handler
-
-    def _invalid_row(self, error: ValidationError) -> Problem:
-        found = error.errors(include_url=False, include_context=False)
-        if found[0]["type"] == "json_invalid":
-            return problems.not_json(found[0]["msg"].removeprefix("Invalid JSON: "))
-        return problems.invalid_body(found, self._known)
 
     @_handler
     async def predict(self, request: Request, trace: Trace) -> Response:

@@ -101,7 +101,7 @@ def _refusal(payload: Payload) -> dict[str, Any]:
     try:
         payload.request.model_validate({"data": {**example, next(iter(example)): []}})
     except ValidationError as error:
-        problem = problems.invalid_body(error.errors(), frozenset(example))
+        problem = problems.of_validation(error, frozenset(example))
     # The status in words depends on the version of Python, and the lock of an instance holds this document.
     return {**from_json(problem.body()), "title": "Unprocessable Content"}
 
