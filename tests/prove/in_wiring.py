@@ -544,7 +544,7 @@ DEFECTS = [
     ),
     _code(
         "history in which a version that was replaced goes on answering", "monitoring/answering.py",
-        "if _beside(time) not in ended} | now", "} | now",
+        "if _parallel_variant(time) not in ended} | now", "} | now",
         "unit/monitoring/test_answering.py::test_a_version_answers_until_only_others_do",
     ),
     _code(

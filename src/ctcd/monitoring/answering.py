@@ -16,7 +16,7 @@ from ctcd.store.prediction_log import given
 from ctcd.store.tables import build_tables
 
 _SECOND, _FORMAT = len("2025-08-31 12:30:00"), "%Y-%m-%d %H:%M:%S"
-_BESIDE = (Variant.CHALLENGER.value, Variant.FALLBACK.value)
+_PARALLEL = (Variant.CHALLENGER.value, Variant.FALLBACK.value)
 """Variants that answer in parallel with the champion during an experiment."""
 
 
@@ -99,7 +99,7 @@ def _merged(seconds: Iterable[Sequence[Any]], steps: list[str]) -> list[Answerin
         now: dict[tuple[Any, ...], Answering] = {}
         while steps and steps[0] <= second:
             del steps[0]
-            running = {who: time for who, time in running.items() if _beside(time) == ""}
+            running = {who: time for who, time in running.items() if _parallel_variant(time) == ""}
         for _, count, *who in rows:
             time = running.get(tuple(who))
             if time is None:
@@ -116,11 +116,11 @@ def _merged(seconds: Iterable[Sequence[Any]], steps: list[str]) -> list[Answerin
                 found.append(time)
             time.last, time.answers = at, time.answers + count
             now[tuple(who)] = time
-        ended = set(map(_beside, now.values()))
-        running = {who: time for who, time in running.items() if _beside(time) not in ended} | now
+        ended = set(map(_parallel_variant, now.values()))
+        running = {who: time for who, time in running.items() if _parallel_variant(time) not in ended} | now
     return found
 
 
-def _beside(time: Answering) -> str:
+def _parallel_variant(time: Answering) -> str:
     """Return the variant of an experiment that a period belongs to; empty for the champion, also if it was not logged."""
-    return time.variant if time.variant in _BESIDE else ""
+    return time.variant if time.variant in _PARALLEL else ""
