@@ -69,7 +69,7 @@ def test_a_message_is_answered_and_poison_dead_lettered(runtime: Runtime, tmp_pa
             await published(body, **to)
 
         object.__setattr__(kind, "settle", settle)
-        consumer = Consumer(kind, NAMES, runtime, PAYLOAD, pinned(tmp_path))
+        consumer = Consumer(kind, NAMES, runtime, pinned(tmp_path))
         async with STAND_INS[scheme](kind.broker):
             with patch.object(kind.broker, "publish", publish):
                 for given, body in (("good", GOOD), ("bad", BAD)):
@@ -102,7 +102,7 @@ def test_a_message_waits_for_its_acknowledgement(tmp_path: Path, scheme: str) ->
 
     kind = replace(broker._kind(f"{scheme}://127.0.0.1:1", NAMES, 60), sources=[partial(subscriber)])
     unused: Any = SimpleNamespace(answering=None)
-    Consumer(kind, NAMES, unused, PAYLOAD, pinned(tmp_path))
+    Consumer(kind, NAMES, unused, pinned(tmp_path))
     assert policies == [AckPolicy.MANUAL]
 
 
@@ -179,7 +179,7 @@ def test_what_is_too_large_for_kafka_holds_up_nothing(
             record.headers += [("null", None), ("bytes", b"\xff")]
             return record
 
-        consumer = Consumer(kind, NAMES, runtime, PAYLOAD, pinned(tmp_path))
+        consumer = Consumer(kind, NAMES, runtime, pinned(tmp_path))
         async with TestKafkaBroker(kind.broker):
             with patch.object(kind.broker, "publish", publish), patch.object(testing, "build_message", with_headers):
                 await publish(json.dumps(rows).encode(), topic=NAMES.requests, correlation_id="large")

@@ -14,6 +14,7 @@ OUTLIVES = f"{KINDS}::test_what_a_broker_holds_outlives_its_restart"
 UNTAGGED = "unit/deployment/test_deployed_image.py::test_a_tag_reaches_no_target"
 STRICT = "integration/store/test_engine.py::test_every_session_is_strict_and_in_utc"
 CACHED = "unit/serving/test_cache.py::test_each_model_that_comes_later_has_the_cache_too"
+CHANGED = '__import__("dataclasses").replace(part.predictions,'
 FIELDS = "unit/serving/test_log_agreement.py::test_every_field_of_the_log_is_what_the_client_was_told"
 DELAY = "unit/serving/test_log_agreement.py::test_a_known_delay_is_in_every_record_of_a_duration"
 ROUTES = "unit/serving/test_agreement_of_routes.py::test_all_routes_agree_before_and_after_each_kind_of_swap"
@@ -401,12 +402,13 @@ DEFECTS = [
     ),
     _service(
         "rounded confidences in the log of a batch", "serving/batch_predictor.py",
-        "confidences=part.predictions.confidences,",
-        "confidences=[round(each, 4) for each in part.predictions.confidences],", FIELDS,
+        "predictions=part.predictions,",
+        f"predictions={CHANGED} confidences=[round(each, 4) for each in part.predictions.confidences]),", FIELDS,
     ),
     _service(
         "always the first class in the log of a batch", "serving/batch_predictor.py",
-        "predictions=part.predictions.classes,", "predictions=[part.served.scorer.classes[0]] * len(part.places),", FIELDS,
+        "predictions=part.predictions,",
+        f"predictions={CHANGED} classes=[part.served.scorer.classes[0]] * len(part.places)),", FIELDS,
     ),
     _service(
         "name of the model logged as its run", "model/served.py",
@@ -414,11 +416,13 @@ DEFECTS = [
     ),
     _service(
         "probabilities of a request logged in another order", "serving/predictor.py",
-        "classes=predictions.class_order,", "classes=predictions.class_order[::-1],", FIELDS,
+        "predictions=part.predictions,",
+        f"predictions={CHANGED} class_order=part.predictions.class_order[::-1]),", FIELDS,
     ),
     _service(
         "probabilities of a batch logged in another order", "serving/batch_predictor.py",
-        "classes=part.predictions.class_order,", "classes=sorted(part.predictions.class_order),", FIELDS,
+        "predictions=part.predictions,",
+        f"predictions={CHANGED} class_order=sorted(part.predictions.class_order)),", FIELDS,
     ),
     _service(
         "image that answered not logged", "serving/runtime.py",
@@ -540,7 +544,7 @@ DEFECTS = [
     ),
     _code(
         "history in which a version that was replaced goes on answering", "monitoring/answering.py",
-        "if _beside(time) not in ended} | now", "} | now",
+        "if _parallel_variant(time) not in ended} | now", "} | now",
         "unit/monitoring/test_answering.py::test_a_version_answers_until_only_others_do",
     ),
     _code(

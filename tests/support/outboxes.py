@@ -13,6 +13,7 @@ from uuid import uuid4
 from support.instance import CONTRACT
 from support.serving import EXAMPLE, origin
 
+from ctcd.model.scorer import Predictions
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox, OutboxFull
 from ctcd.settings import Settings
@@ -28,10 +29,12 @@ def record(*request_ids: str, **changed: object) -> bytes:
         columns=tuple(EXAMPLE),
         group=CONTRACT.group.name,
         request_ids=request_ids,
-        predictions=[CONTRACT.classes[0]] * many,
-        confidences=[0.5] * many,
-        probabilities=[[0.5, 0.3, 0.2]] * many,
-        classes=CONTRACT.classes,
+        predictions=Predictions(
+            classes=[CONTRACT.classes[0]] * many,
+            confidences=[0.5] * many,
+            probabilities=[[0.5, 0.3, 0.2]] * many,
+            class_order=CONTRACT.classes,
+        ),
         elapsed_ms=[1.0] * many,
         origin=origin("1"),
         created_at=datetime(2025, 8, 31, tzinfo=UTC),

@@ -752,7 +752,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "SPARE": 50,  # Values that a row may have beyond its fields, so that it is parsed and its errors are named
         # Commas and brackets up to which a body that is no batch is parsed, so that its errors are named
         "SMALL": 1000,
-        "__init__(complete)": True,  # a body is read to its end unless it is too large
         "ConfigDict(extra)": "'forbid'",
     },
     "serving/batch_predictor.py": {
@@ -810,7 +809,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "SHOWN_CHARACTERS": 64,  # a value is shown, not repeated
         "SHOWN_VIOLATIONS": 50,  # a client sees what is wrong; its answer stays small
         "RETRY_AFTER": 5,  # Seconds after which a client may retry when the service is unavailable
-        "invalid_body(complete)": True,  # as above
+        "__init__(complete)": True,  # a body is read to its end unless it is too large
         "_UNKNOWN": "frozenset({'extra_forbidden', 'unexpected_keyword_argument'})",
         "ProblemDetails.status": "ge=400 le=599",
     },

@@ -82,7 +82,7 @@ def ours() -> frozenset[str]:
     bases = {
         node.name: {ast.unparse(base) for base in node.bases} for node in nodes() if isinstance(node, ast.ClassDef)
     }
-    found = {CtcdError.__name__, "Problem", "RowsRefused", "TooLarge", "Unreadable", "Invalid", "NotJson"}
+    found = {CtcdError.__name__, "Problem", "RowsRefused", "TooLarge", "Unreadable"}
     while more := {name for name, above in bases.items() if above & found} - found:
         found |= more
     return frozenset(found)

@@ -78,9 +78,9 @@ def test_each_file_is_loaded_and_merged_once(cloud: BigQuery, exports: Exports) 
     names = [column.name for column in TABLES.predictions.columns if column.name != "id"]
     for schema in (cloud.tables["log"]["schema"], *(each["schema"] for each in loads)):
         assert [field["name"] for field in schema["fields"]] == names
-    beside = [each["destinationTable"]["tableId"] for each in loads]
-    assert len(set(beside)) == 2
-    for table, merge in zip(beside, merges, strict=True):
+    tables = [each["destinationTable"]["tableId"] for each in loads]
+    assert len(set(tables)) == 2
+    for table, merge in zip(tables, merges, strict=True):
         assert table.startswith("log_loading_2025_08_3")
         assert "MERGE INTO `project.data.log` AS logged" in merge["query"]
         assert f"FROM `project.data.{table}`" in merge["query"]

@@ -8,7 +8,7 @@ from urllib.request import Request
 
 from ctcd.errors import DeploymentBroken, Unreachable
 from ctcd.loopback import opener
-from ctcd.serving.http.routes import API_KEY_HEADER
+from ctcd.serving.http.routes import API_KEY_HEADER, BY_NAME
 
 SECONDS = 10.0
 """Timeout of one request."""
@@ -21,7 +21,7 @@ def model_info(url: str, key: str = "") -> dict[str, Any] | None:
         DeploymentBroken: the answer is an error, or not a JSON object.
     """
     try:
-        return _call(f"{url}/model-info", None, key)
+        return _call(f"{url}{BY_NAME['model_info'].path}", None, key)
     except Unreachable:
         return None
 
@@ -33,7 +33,7 @@ def predict(url: str, row: dict[str, Any], key: str = "") -> dict[str, Any]:
         Unreachable: nothing answers at the URL.
         DeploymentBroken: the service refuses the row, or its answer is not a JSON object.
     """
-    return _call(f"{url}/predict", {"data": row}, key)
+    return _call(f"{url}{BY_NAME['predict'].path}", {"data": row}, key)
 
 
 def _call(url: str, body: dict[str, Any] | None, key: str) -> dict[str, Any]:

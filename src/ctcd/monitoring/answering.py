@@ -16,12 +16,12 @@ from ctcd.store.prediction_log import given
 from ctcd.store.tables import build_tables
 
 _SECOND, _FORMAT = len("2025-08-31 12:30:00"), "%Y-%m-%d %H:%M:%S"
-_BESIDE = (Variant.CHALLENGER.value, Variant.FALLBACK.value)
+_PARALLEL = (Variant.CHALLENGER.value, Variant.FALLBACK.value)
 """Variants that answer in parallel with the champion during an experiment."""
 
 
 @dataclass(kw_only=True)
-class Answering:
+class AnsweringPeriod:
     """A period in which a version answered.
 
     It ends with the last answer before a second in which only other versions answered; a second without answers does
@@ -49,7 +49,7 @@ class Answering:
 
 def answering(
     engine: Engine, contract: Contract, begin: datetime, end: datetime, *, steps: Iterable[datetime] = ()
-) -> list[Answering]:
+) -> list[AnsweringPeriod]:
     """Return which version answered when, from `begin` until before `end`, the oldest first.
 
     Args:
@@ -75,7 +75,7 @@ def answering(
         return _merged(connection.execute(query), sorted(f"{step.astimezone(UTC):{_FORMAT}}" for step in steps))
 
 
-def last_before(engine: Engine, contract: Contract, moment: datetime) -> Answering | None:
+def last_before(engine: Engine, contract: Contract, moment: datetime) -> AnsweringPeriod | None:
     """Return the last second with answers before a time, for one of the versions that answered in it.
 
     Raises:
@@ -91,20 +91,20 @@ def last_before(engine: Engine, contract: Contract, moment: datetime) -> Answeri
     return answering(engine, contract, begin, min(begin + timedelta(seconds=1), moment))[-1]
 
 
-def _merged(seconds: Iterable[Sequence[Any]], steps: list[str]) -> list[Answering]:
-    found: list[Answering] = []
-    running: dict[tuple[Any, ...], Answering] = {}
+def _merged(seconds: Iterable[Sequence[Any]], steps: list[str]) -> list[AnsweringPeriod]:
+    found: list[AnsweringPeriod] = []
+    running: dict[tuple[Any, ...], AnsweringPeriod] = {}
     for second, rows in groupby(seconds, itemgetter(0)):
         at = f"{second.replace(' ', 'T')}+00:00"
-        now: dict[tuple[Any, ...], Answering] = {}
+        now: dict[tuple[Any, ...], AnsweringPeriod] = {}
         while steps and steps[0] <= second:
             del steps[0]
-            running = {who: time for who, time in running.items() if _beside(time) == ""}
+            running = {who: time for who, time in running.items() if _parallel_variant(time) == ""}
         for _, count, *who in rows:
             time = running.get(tuple(who))
             if time is None:
                 version, run_id, served_by, variant = who
-                time = Answering(
+                time = AnsweringPeriod(
                     first=at,
                     last=at,
                     model_version=version,
@@ -116,11 +116,11 @@ def _merged(seconds: Iterable[Sequence[Any]], steps: list[str]) -> list[Answerin
                 found.append(time)
             time.last, time.answers = at, time.answers + count
             now[tuple(who)] = time
-        ended = set(map(_beside, now.values()))
-        running = {who: time for who, time in running.items() if _beside(time) not in ended} | now
+        ended = set(map(_parallel_variant, now.values()))
+        running = {who: time for who, time in running.items() if _parallel_variant(time) not in ended} | now
     return found
 
 
-def _beside(time: Answering) -> str:
+def _parallel_variant(time: AnsweringPeriod) -> str:
     """Return the variant of an experiment that a period belongs to; empty for the champion, also if it was not logged."""
-    return time.variant if time.variant in _BESIDE else ""
+    return time.variant if time.variant in _PARALLEL else ""

@@ -100,7 +100,7 @@ def run_task(job: Job, shipped: Path, task: Task) -> Scored:
         parts = score_range(store, contract, scorer, job.origin, chunk_rows=job.chunk_rows, within=task.within)
         return sum(parts, Scored())
     target = job.staged / f"part-{task.number:05}.parquet"
-    done = _beside(target, "json")
+    done = _task_file(target, "json")
     if done.is_file():
         kept = json.loads(done.read_text(encoding="utf-8"))
         return Scored(**kept | {name: Counter(kept[name]) for name in ("counts", "reasons")})
@@ -124,20 +124,20 @@ def run_task(job: Job, shipped: Path, task: Task) -> Scored:
                 write(scored)
             result += Scored(rows=len(part.lines), counts=Counter(scored[PREDICTION].to_pylist()))
     if rejected.rows:
-        write_text(_beside(target, "csv"), stream.getvalue())
+        write_text(_task_file(target, "csv"), stream.getvalue())
     result += Scored(rejected=rejected.rows, reasons=rejected.reasons.counts)
     write_text(done, json.dumps(vars(result)))  # last: what has it is complete
     return result
 
 
-def _beside(target: Path, suffix: str) -> Path:
+def _task_file(target: Path, suffix: str) -> Path:
     """Return the path of a task's report, or of its rejected rows, which no reader of Parquet folders takes for a part."""
     return target.with_name(f"_{target.stem}.{suffix}")
 
 
 def _collect(parts: Sequence[Path], path: Path) -> None:
     """Write the rejected rows of all tasks, of which there are some, to one file."""
-    files = [file for part in parts if (file := _beside(part, "csv")).is_file()]
+    files = [file for part in parts if (file := _task_file(part, "csv")).is_file()]
     texts = [file.read_text(encoding="utf-8").partition("\n") for file in files]
     write_text(path, "".join([f"{texts[0][0]}\n", *(rows for _, _, rows in texts)]))
 
@@ -263,7 +263,7 @@ class SparkScorer:
             folder.begin()
             scored = self._run(replace(job, staged=staged), tasks, f"predict {source}")
             parts = [staged / f"part-{task.number:05}.parquet" for task in tasks]
-            if absent := [part.name for part in parts if not _beside(part, "json").is_file()]:
+            if absent := [part.name for part in parts if not _task_file(part, "json").is_file()]:
                 raise UsageError(
                     f"the executors wrote {len(absent)} of {len(parts)} parts elsewhere",
                     where=str(out),
@@ -285,7 +285,7 @@ class SparkScorer:
             )
             for part in parts:
                 for suffix in ("json", "csv"):
-                    _beside(part, suffix).unlink(missing_ok=True)
+                    _task_file(part, suffix).unlink(missing_ok=True)
             folder.finish(report, parts)
         return report
 

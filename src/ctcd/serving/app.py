@@ -14,7 +14,7 @@ from ctcd.serving.http import connection
 from ctcd.serving.http.api_keys import Guard
 from ctcd.serving.http.handlers import Handlers
 from ctcd.serving.http.middleware import RequestMiddleware, RequestRecorder
-from ctcd.serving.http.routes import ASYNCHRONOUS, ROUTES, Route
+from ctcd.serving.http.routes import ASYNCHRONOUS, BY_NAME, ROUTES, Route
 from ctcd.serving.logs import RequestLog
 from ctcd.serving.metrics import Metrics
 from ctcd.settings import Settings
@@ -80,7 +80,7 @@ def make_service(settings: Settings, instance: Instance) -> Any:
     guard = Guard(settings)
     routes = (*ROUTES, *(ASYNCHRONOUS if settings.asynchronous else ()))
     recorder = RequestRecorder(counters, log, lambda: handlers.runtime.served.version)
-    handlers = Handlers(contract, payload, counters, settings, keyed=guard.requires_key("/predict"))
+    handlers = Handlers(contract, payload, counters, settings, keyed=guard.requires_key(BY_NAME["predict"].path))
 
     class PredictionService:
         def __init__(self) -> None:

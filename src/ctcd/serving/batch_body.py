@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails, from_json
 
 from ctcd.contract.payload import Payload
+from ctcd.serving.http import problems
+from ctcd.serving.http.problems import Invalid, NotJson
 
 PIECE_ROWS = 500
 """Rows that are parsed, validated, scored and encoded together; other requests get their turn in between."""
@@ -22,18 +24,6 @@ SMALL = 1_000
 _QUOTE, _COMMA, _LIST, _OBJECT = b'",[{'
 _IS_MARK = np.isin(np.arange(256), list(b",[]{}"))
 _STEP = np.isin(np.arange(256), list(b"[{")).astype(np.int8) - np.isin(np.arange(256), list(b"]}"))
-
-
-class NotJson(Exception):
-    """A body that is not JSON; the text says why, without any of its content."""
-
-
-class Invalid(Exception):
-    """A body that violates the payload contract; unless the errors are `complete`, there may be more."""
-
-    def __init__(self, errors: list[ErrorDetails], *, complete: bool = True) -> None:
-        super().__init__("the body violates the contract")
-        self.errors, self.complete = errors, complete
 
 
 class BatchBody:
@@ -93,7 +83,7 @@ class BatchBody:
                 self._envelope_of(body[: places[0]] + b"[0]" + body[places[1 + len(between)] + 1 :])
             except NotJson as error:
                 # Its position is one in a body without the rows.
-                raise NotJson(f"{str(error).partition(' at line ')[0]}, before or after the rows") from error
+                raise NotJson(f"{error.reason.partition(' at line ')[0]}, before or after the rows") from error
             yield from _pieces(body, places)
         else:
             self._envelope_of(body)  # which says that there are no rows
@@ -102,10 +92,7 @@ class BatchBody:
         try:
             rows: list[Any] = self._envelope.validate_json(body).data
         except ValidationError as error:
-            errors = error.errors(include_url=False, include_context=False)
-            if errors[0]["type"] == "json_invalid":
-                raise NotJson(errors[0]["msg"].removeprefix("Invalid JSON: ")) from error
-            raise Invalid(errors) from error
+            raise problems.of_validation(error) from error
         return rows
 
 

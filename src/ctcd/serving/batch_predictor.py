@@ -18,7 +18,8 @@ from ctcd.contract.payload import Payload, field_names, row_reader
 from ctcd.contract.spec import Contract
 from ctcd.model.scorer import prediction_columns
 from ctcd.model.served import Origin
-from ctcd.serving.batch_body import BatchBody, Invalid
+from ctcd.serving.batch_body import BatchBody
+from ctcd.serving.http.problems import Invalid
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox
 
@@ -192,10 +193,7 @@ class BatchPredictor:
                 columns=self._columns,
                 group=self._group,
                 request_ids=[ids[place] for place in part.places],
-                predictions=part.predictions.classes,
-                confidences=part.predictions.confidences,
-                probabilities=part.predictions.probabilities,
-                classes=part.predictions.class_order,
+                predictions=part.predictions,
                 origin=part.served.origin(self._served_by),
                 elapsed_ms=[(part.at - started) * 1_000] * len(part.places),
                 created_at=now,
@@ -239,7 +237,7 @@ class BatchPredictor:
             return [self._read(row) for row in self._rows.validate_python(rows)]
         except ValidationError:
             errors = self._errors(rows, start)
-        raise Invalid(errors, complete=len(errors) < SHOWN_ERRORS)
+        raise Invalid(errors, frozenset(self._columns), complete=len(errors) < SHOWN_ERRORS)
 
     def _errors(self, rows: list[Any], start: int) -> list[ErrorDetails]:
         """Return the first errors of rows, the same as in requests for one row."""

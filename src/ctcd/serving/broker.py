@@ -23,11 +23,9 @@ from pydantic_core import from_json, to_json
 
 from ctcd import urls
 from ctcd.contract.instance import Instance
-from ctcd.contract.payload import Payload, field_names
+from ctcd.contract.payload import Payload
 from ctcd.contract.spec import Contract
 from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError, shown
-from ctcd.serving.batch_body import Invalid, NotJson
-from ctcd.serving.http import problems
 from ctcd.serving.http.problems import Problem, ProblemDetails
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.requests.answering import Answering
@@ -247,9 +245,8 @@ class Consumer:
     once. A message that cannot be answered becomes a dead letter, so that it does not block others.
     """
 
-    def __init__(self, kind: _Kind, names: Names, runtime: Runtime, payload: Payload, settings: Settings) -> None:
+    def __init__(self, kind: _Kind, names: Names, runtime: Runtime, settings: Settings) -> None:
         self._kind, self._names, self._runtime, self._settings = kind, names, runtime, settings
-        self._fields = frozenset(field_names(payload.row))
         self._answering = cast("Answering", runtime.answering)  # as the setting `asynchronous` says
         self._subscribers = [subscriber(ack_policy=AckPolicy.MANUAL) for subscriber in kind.sources]
         for subscriber in self._subscribers:
@@ -313,12 +310,7 @@ class Consumer:
             )
         if len(body) > self._settings.batch_max_bytes:
             raise Problem(413, f"the body may have at most {self._settings.batch_max_bytes} bytes")
-        try:
-            await self._runtime.batches.check(body, seconds=float("inf"))
-        except Invalid as error:
-            raise problems.invalid_body(error.errors, self._fields, complete=error.complete) from error
-        except NotJson as error:
-            raise problems.not_json(str(error)) from error
+        await self._runtime.batches.check(body, seconds=float("inf"))
 
     async def _bury(self, why: bytes, body: bytes, given: str) -> None:
         problem = from_json(why)
@@ -417,7 +409,7 @@ def _answering_at(url: str) -> Iterator[None]:
 async def _consume(url: str, runtime: Runtime, settings: Settings, instance: Instance) -> None:
     names = names_of(instance.contract)
     kind = _kind(url, names, settings.requests_lease_seconds)
-    consumer = Consumer(kind, names, runtime, instance.payload, settings)
+    consumer = Consumer(kind, names, runtime, settings)
     listened: list[bool] = []
 
     async def note() -> None:

@@ -18,6 +18,7 @@ from ctcd import urls
 from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError
 from ctcd.progress import Progress, report_wait, silent
 from ctcd.serving.http.api_keys import Guard
+from ctcd.serving.http.routes import BY_NAME
 from ctcd.settings import Settings
 
 CONTRACTS = "contracts"
@@ -209,7 +210,7 @@ def wait_until_ready(service: RunningService, settings: Settings, progress: Prog
 def _is_ready(settings: Settings) -> bool:
     connection = HTTPConnection(settings.host, settings.port, timeout=_PROBE_SECONDS)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", BY_NAME["readyz"].path)
         return connection.getresponse().status == 200
     except (OSError, HTTPException):
         return False

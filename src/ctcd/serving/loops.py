@@ -76,8 +76,8 @@ class Loop:
 class TimeoutRunner:
     """Runs work in a second thread, with a timeout after which the caller continues without it.
 
-    Each calling thread has a thread beside it, which is kept for its next work, as starting one takes longer than to score
-    a few rows. While work that timed out is still running, further work of the same calling thread is skipped, so that
+    Each calling thread has a second one, which is kept for its next work, as starting one takes longer than to score a
+    few rows. While work that timed out is still running, further work of the same calling thread is skipped, so that
     work that hangs uses up neither time nor threads. The threads are daemons, like that of a `Loop`.
     """
 
@@ -93,14 +93,14 @@ class TimeoutRunner:
         Raises:
             RuntimeError: no thread can be started.
         """
-        if not hasattr(self._of_caller, "beside"):
-            self._of_caller.beside = _Beside()
-        wait: Callable[[float], None] = self._of_caller.beside.start(work)
+        if not hasattr(self._of_caller, "thread"):
+            self._of_caller.thread = _SecondThread()
+        wait: Callable[[float], None] = self._of_caller.thread.start(work)
         return wait
 
 
-class _Beside:
-    """A thread beside one caller; it ends when this object is dropped, by the end of its caller or of the runner."""
+class _SecondThread:
+    """The second thread of a caller; it ends when this object is dropped, by the end of its caller or of the runner."""
 
     def __init__(self) -> None:
         self._given: SimpleQueue[Callable[[], object] | None] = SimpleQueue()

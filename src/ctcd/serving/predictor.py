@@ -139,16 +139,12 @@ class Predictor:
 
     def _record(self, batch: list[Waiting], part: Part) -> bytes:
         these = batch if len(part.places) == len(batch) else [batch[place] for place in part.places]
-        predictions = part.predictions
         return records.encode(
             [self._values(waiting.row) for waiting in these],
             columns=self._columns,
             group=self._group,
             request_ids=[waiting.request_id for waiting in these],
-            predictions=predictions.classes,
-            confidences=predictions.confidences,
-            probabilities=predictions.probabilities,
-            classes=predictions.class_order,
+            predictions=part.predictions,
             elapsed_ms=[(part.at - waiting.started) * 1_000 for waiting in these],
             origin=part.served.origin(self._served_by),
             created_at=datetime.now(UTC),

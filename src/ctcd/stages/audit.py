@@ -12,7 +12,7 @@ from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_registry, open_store
 
 if TYPE_CHECKING:
-    from ctcd.monitoring.answering import Answering
+    from ctcd.monitoring.answering import AnsweringPeriod
     from ctcd.registry.history import Change
     from ctcd.scoring.replay import ReplayReport
 
@@ -69,8 +69,8 @@ class HistoryReport:
 
     begin: str
     end: str
-    answering: "tuple[Answering, ...]"
-    last_before: "Answering | None"
+    answering: "tuple[AnsweringPeriod, ...]"
+    last_before: "AnsweringPeriod | None"
     changes: "tuple[Change, ...]"
     champion: str | None
     deployed: dict[str, str]

@@ -128,7 +128,7 @@ def partition(engine: Engine, contract: Contract, today: date, *, progress: Prog
         _finish(connection, log, progress)
         if _bounds(connection, log.name):
             return
-        new, before = (_beside(connection, log, end) for end in ("new", "old"))
+        new, before = (_suffixed_name(connection, log, end) for end in ("new", "old"))
         there = inspect(connection).get_table_names()
         if before in there or (new in there and not _is_ours(connection, new, log)):
             raise UsageError(
@@ -164,7 +164,7 @@ def _finish(connection: Connection, log: Table, progress: Progress) -> None:
     """Copy what the table that was the log has more than the log, drop it and take the mark away; nothing without a mark."""
     if not _is_marked(connection, log.name):
         return
-    before = _beside(connection, log, "old")
+    before = _suffixed_name(connection, log, "old")
     if before in inspect(connection).get_table_names():
         # What was written while the tables changed places, and what was not committed in the order of the ids.
         _copy(connection, before, log.name, progress, begin=0)
@@ -201,7 +201,7 @@ def _quote(connection: Connection, name: str) -> str:
     return connection.dialect.identifier_preparer.quote_identifier(name)
 
 
-def _beside(connection: Connection, log: Table, end: str) -> str:
+def _suffixed_name(connection: Connection, log: Table, end: str) -> str:
     """Return the name of a table beside the log; a name has at most 64 characters."""
     most = connection.dialect.max_identifier_length
     return f"{log.name[: most - len(end) - 1]}_{end}"

@@ -127,9 +127,9 @@ def _pairs(
 ) -> tuple[int, int]:
     """Return how many requests both variants have answered, and how many of them with the same class."""
     log = build_tables(contract).predictions
-    given = select(shadow_id(log.c.request_id).label("beside"), log.c.prediction).where(theirs).subquery("given")
+    given = select(shadow_id(log.c.request_id).label("shadow_id"), log.c.prediction).where(theirs).subquery("given")
     shadow = select(log.c.request_id, log.c.prediction).where(mine).subquery("shadow")
     agreed = func.sum(case((given.c.prediction == shadow.c.prediction, 1), else_=0))
-    both = given.join(shadow, given.c.beside == shadow.c.request_id)
+    both = given.join(shadow, given.c.shadow_id == shadow.c.request_id)
     [[paired, same]] = connection.execute(select(func.count(), agreed).select_from(both))
     return int(paired), int(same or 0)

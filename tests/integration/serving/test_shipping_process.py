@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from support.instance import CONTRACT
 from support.serving import EXAMPLE, origin
 
+from ctcd.model.scorer import Predictions
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox
 from ctcd.settings import Settings
@@ -28,10 +29,12 @@ def test_a_store_that_hangs_does_not_prevent_the_process_from_ending(tmp_path: P
         columns=tuple(EXAMPLE),
         group=CONTRACT.group.name,
         request_ids=["a"],
-        predictions=[CONTRACT.classes[0]],
-        confidences=[0.5],
-        probabilities=[[0.5, 0.3, 0.2]],
-        classes=CONTRACT.classes,
+        predictions=Predictions(
+            classes=[CONTRACT.classes[0]],
+            confidences=[0.5],
+            probabilities=[[0.5, 0.3, 0.2]],
+            class_order=CONTRACT.classes,
+        ),
         elapsed_ms=[1.0],
         origin=origin("1"),
         created_at=datetime(2025, 8, 31, tzinfo=UTC),

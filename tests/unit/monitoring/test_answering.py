@@ -151,8 +151,8 @@ def test_what_a_shadow_has_scored_is_no_answer(store: Engine, tmp_path: Path) ->
         found = by_model(connection, CONTRACT, (BEGAN, BEGAN + HOUR))
         assert {version: rows for (version, _), (rows, _) in found.items()} == {"1": 2, "2": 1}
         table = build_tables(CONTRACT).predictions
-        beside = select(table.c.variant).where(table.c.request_id.in_(select(shadow_id(table.c.request_id))))
-        assert sorted(connection.scalars(beside)) == ["shadow", "shadow_failed"]
+        shadows = select(table.c.variant).where(table.c.request_id.in_(select(shadow_id(table.c.request_id))))
+        assert sorted(connection.scalars(shadows)) == ["shadow", "shadow_failed"]
     exported = export_log(store, CONTRACT, [BEGAN.date()], str(tmp_path / "out"), zone=ZoneInfo("UTC"), chunk_rows=2)
     assert [each.rows for each in exported.days] == [3]
     assert len(_chosen(store, CONTRACT, Chosen(begin=BEGAN))) == 3

@@ -17,8 +17,8 @@ from support.instance import CONTRACT, PAYLOAD
 from support.serving import EXAMPLE, row_of
 
 from ctcd.serving import batch_body
-from ctcd.serving.batch_body import PIECE_BYTES, PIECE_ROWS, SPARE, BatchBody, Invalid, NotJson
-from ctcd.serving.http.problems import SHOWN_VIOLATIONS, ProblemDetails
+from ctcd.serving.batch_body import PIECE_BYTES, PIECE_ROWS, SPARE, BatchBody
+from ctcd.serving.http.problems import SHOWN_VIOLATIONS, Invalid, NotJson, ProblemDetails
 
 LIST = next(column.name for column in CONTRACT.model_inputs if column.list_of)
 SIZE = 4_000_000
@@ -132,8 +132,8 @@ def test_too_many_rows_are_counted_and_not_parsed() -> None:
         with pytest.raises(Invalid) as many:
             read(json.dumps({"data": [{}] * 500_000}).encode())
     assert not parser.called
-    assert one.value.errors[0]["msg"] == f"at most {PAYLOAD.max_rows} rows are allowed, not {PAYLOAD.max_rows + 1}"
-    assert "far more values" in many.value.errors[0]["msg"]
+    assert one.value.errors[0].rule == f"at most {PAYLOAD.max_rows} rows are allowed, not {PAYLOAD.max_rows + 1}"
+    assert "far more values" in many.value.errors[0].rule
 
 
 def test_a_row_with_too_many_values_is_named_and_not_parsed() -> None:
@@ -142,7 +142,7 @@ def test_a_row_with_too_many_values_is_named_and_not_parsed() -> None:
     with patch.object(batch_body, "from_json") as parser, pytest.raises(Invalid) as refused:
         read(json.dumps({"data": rows}).encode())
     assert not parser.called
-    assert refused.value.errors[0]["loc"] == ("data", 2)
+    assert refused.value.errors[0].field == "data.2"
 
 
 def test_checking_ends_after_the_errors_that_are_shown(client: TestClient) -> None:

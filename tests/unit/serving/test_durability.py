@@ -11,6 +11,7 @@ from support.disk import Disk, recorded
 from support.instance import CONTRACT, INSTANCE
 from support.serving import origin
 
+from ctcd.model.scorer import Predictions
 from ctcd.serving.prediction_log import outbox as outboxes
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log.outbox import Outbox
@@ -34,10 +35,12 @@ def record(number: int) -> bytes:
         columns=["machine", "wear"],
         group="machine",
         request_ids=[f"request-{number}"],
-        predictions=[CONTRACT.classes[0]],
-        confidences=[0.5],
-        probabilities=[[0.5, 0.3, 0.2]],
-        classes=CONTRACT.classes,
+        predictions=Predictions(
+            classes=[CONTRACT.classes[0]],
+            confidences=[0.5],
+            probabilities=[[0.5, 0.3, 0.2]],
+            class_order=CONTRACT.classes,
+        ),
         elapsed_ms=[1.0],
         origin=origin("7"),
         created_at=datetime(2025, 8, 31, tzinfo=UTC),

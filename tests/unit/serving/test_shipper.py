@@ -22,6 +22,7 @@ from support.load import wait
 from support.serving import EXAMPLE, origin
 
 from ctcd.errors import Unreachable
+from ctcd.model.scorer import Predictions
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.prediction_log import records
 from ctcd.serving.prediction_log import shipper as shipper_module
@@ -88,10 +89,12 @@ def record(*request_ids: str) -> bytes:
         columns=tuple(EXAMPLE),
         group=CONTRACT.group.name,
         request_ids=request_ids,
-        predictions=[CONTRACT.classes[0]] * many,
-        confidences=[0.5] * many,
-        probabilities=[[0.5, 0.3, 0.2]] * many,
-        classes=CONTRACT.classes,
+        predictions=Predictions(
+            classes=[CONTRACT.classes[0]] * many,
+            confidences=[0.5] * many,
+            probabilities=[[0.5, 0.3, 0.2]] * many,
+            class_order=CONTRACT.classes,
+        ),
         elapsed_ms=[1.25] * many,
         origin=origin("7"),
         created_at=datetime(2025, 8, 31, 12, 30, 0, 123456, UTC),

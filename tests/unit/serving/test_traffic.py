@@ -240,15 +240,15 @@ def test_a_shadow_is_logged_and_never_given(service: Service) -> None:
     assert len(given) + len(shadows) == len(rows)
     assert {shadow_id(request_id) for request_id in list(given)[-60:]} <= set(shadows)
     for request_id, row in given.items():
-        beside = shadows.get(shadow_id(request_id))
-        if beside is None:  # of before it was seen
+        shadowed = shadows.get(shadow_id(request_id))
+        if shadowed is None:  # of before it was seen
             continue
         for name in ("machine", "features", "created_at", "served_by", "contract_version"):
-            assert beside[name] == row[name]
-        assert (beside["model_version"], beside["run_id"]) == (OTHER.version, OTHER.run_id)
+            assert shadowed[name] == row[name]
+        assert (shadowed["model_version"], shadowed["run_id"]) == (OTHER.version, OTHER.run_id)
         [probabilities] = challenger().probabilities_of([row["features"]]).tolist()
-        assert list(beside["probabilities"].values()) == probabilities
-        assert beside["confidence"] == beside["probabilities"][beside["prediction"]]
+        assert list(shadowed["probabilities"].values()) == probabilities
+        assert shadowed["confidence"] == shadowed["probabilities"][shadowed["prediction"]]
     assert service.counted("ctcd_predictions", "variant") == {"champion": len(given)}
     # Counted a moment after they are logged.
     wait(lambda: service.counted("ctcd_shadow_rows", "outcome") == {"logged": len(shadows)})

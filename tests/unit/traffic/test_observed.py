@@ -79,12 +79,12 @@ def test_each_variant_has_its_own_requests(store: Engine) -> None:
 
 def test_a_shadow_that_failed_has_failed_like_a_canary(store: Engine) -> None:
     """Its rows repeat the champion's answer: they are requests of the challenger, and neither answers nor pairs."""
-    beside = [challenger(Variant.SHADOW, request_id=shadow_id(f"{number:08x}")) for number in range(2)]
+    shadows = [challenger(Variant.SHADOW, request_id=shadow_id(f"{number:08x}")) for number in range(2)]
     failed = [
         {"variant": Variant.SHADOW_FAILED.value, "request_id": shadow_id(f"{number:08x}"), GROUP: 7}
         for number in (2, 3)
     ]
-    log(store, {}, {}, {}, {}, *beside, *failed)
+    log(store, {}, {}, {}, {}, *shadows, *failed)
     theirs, mine = observed(store, Mode.SHADOW)
     assert (theirs.requests, theirs.failed, theirs.classes) == (4, 0, NONE | {GOOD: 4})
     assert (mine.requests, mine.failed, mine.failing, mine.classes) == (4, 2, 1.0, NONE | {GOOD: 2})
@@ -130,8 +130,8 @@ def test_failures_of_one_group_count_once(store: Engine) -> None:
 
 def test_agreement_is_that_of_the_same_requests(store: Engine) -> None:
     """The shadow's row beside that of the champion is of the same request; one without the other is no pair."""
-    beside = [challenger(Variant.SHADOW, request_id=shadow_id(f"{number:08x}")) for number in range(3)]
-    log(store, {}, {"prediction": BAD}, {}, {}, *beside, challenger(Variant.SHADOW))
+    shadows = [challenger(Variant.SHADOW, request_id=shadow_id(f"{number:08x}")) for number in range(3)]
+    log(store, {}, {"prediction": BAD}, {}, {}, *shadows, challenger(Variant.SHADOW))
     theirs, mine = observed(store, Mode.SHADOW)
     assert (theirs.requests, mine.requests) == (4, 4)
     assert (mine.paired, mine.agreed) == (3, 2)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from threading import Event
 
-from ctcd.contract.payload import Challenger as Information
+from ctcd.contract import payload
 from ctcd.contract.spec import Contract
 from ctcd.contract.traffic import LEAD_SECONDS, Experiment, Mode, Variant
 from ctcd.errors import UsageError
@@ -54,7 +54,7 @@ class ChallengerFollower:
         self._began = time.time()
         self._known: Experiment | None = None
         self._seen: float | None = None
-        self.information: Information | None = None
+        self.information: payload.Challenger | None = None
         """What the service reports about the challenger; None if there is none."""
         self._loop = Loop("challenger", self._run, ended=metrics.restarted)
 
@@ -91,7 +91,7 @@ class ChallengerFollower:
         self._to(running)
         if named.looked_at and not named.error:
             self._seen = datetime.fromisoformat(named.looked_at).timestamp()
-        self.information = Information(
+        self.information = payload.Challenger(
             version=named.version,
             mode=experiment.mode,
             step=experiment.step,

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -20,11 +20,11 @@ from starlette.routing import Route as StarletteRoute
 from ctcd.contract.payload import FileState, Payload, field_names, row_reader
 from ctcd.contract.spec import Contract, names
 from ctcd.serving import metrics
-from ctcd.serving.batch_body import Invalid, NotJson, require_one_row
+from ctcd.serving.batch_body import require_one_row
 from ctcd.serving.http import openapi, page, problems
 from ctcd.serving.http.middleware import TRACE, Handler, Trace
 from ctcd.serving.http.problems import Problem
-from ctcd.serving.http.routes import FORMATS, GZIP, Route
+from ctcd.serving.http.routes import BY_NAME, FORMATS, GZIP, Route
 from ctcd.serving.prediction_log.outbox import OutboxFull
 from ctcd.serving.requests.queue import QueueFull
 from ctcd.settings import Settings
@@ -59,11 +59,7 @@ def _handler(
         try:
             return await method(self, request, trace)
         except ValidationError as error:
-            problem = self._invalid_row(error)
-        except NotJson as error:
-            problem = problems.not_json(str(error))
-        except Invalid as error:
-            problem = problems.invalid_body(error.errors, self._known, complete=error.complete)
+            problem = problems.of_validation(error, self._known)
         except QueueFull as error:
             logger.warning("%s", error)
             problem = problems.unavailable("requests are not accepted or answered now; try again later")
@@ -118,12 +114,6 @@ class Handlers:
         """Return the handler of a route."""
         handler: Handler = getattr(self, route.name)
         return handler
-
-    def _invalid_row(self, error: ValidationError) -> Problem:
-        found = error.errors(include_url=False, include_context=False)
-        if found[0]["type"] == "json_invalid":
-            return problems.not_json(found[0]["msg"].removeprefix("Invalid JSON: "))
-        return problems.invalid_body(found, self._known)
 
     @_handler
     async def predict(self, request: Request, trace: Trace) -> Response:
@@ -206,7 +196,7 @@ class Handlers:
                 trace.rows = await asyncio.to_thread(upload.accept)
             finally:
                 await asyncio.to_thread(upload.close)
-        return _accepted(trace.request_id, "/predictions/files")
+        return _accepted(trace.request_id, "requested_file")
 
     async def _receive(self, request: Request, upload: "Upload") -> None:
         """Write the body of a request to an upload; each megabyte of it has the time that another body has."""
@@ -327,22 +317,20 @@ class Handlers:
         return HTMLResponse(self._docs.html, headers=self._docs.headers)
 
 
-def _accepted(request_id: str, folder: str = "/predictions") -> Response:
-    location = f"{folder}/{request_id}"
-    headers = _pending(location)
-    content = openapi.Accepted(request_id=request_id, location=location)
+def _accepted(request_id: str, route: str = "requested_predictions") -> Response:
+    location = BY_NAME[route].path.format(request_id=request_id)
+    return _pending(openapi.Accepted(request_id=request_id, location=location), location)
+
+
+def _pending(content: BaseModel, location: str) -> Response:
+    headers = {"Location": location, "Retry-After": "1"}
     return Response(content.model_dump_json(), HTTPStatus.ACCEPTED, headers, JSON)
-
-
-def _pending(location: str) -> dict[str, str]:
-    return {"Location": location, "Retry-After": "1"}
 
 
 def _state(state: FileState) -> Response:
     if state.done:
         return Response(state.model_dump_json(), media_type=JSON)
-    headers = _pending(f"/predictions/files/{state.request_id}")
-    return Response(state.model_dump_json(), HTTPStatus.ACCEPTED, headers, JSON)
+    return _pending(state, BY_NAME["requested_file"].path.format(request_id=state.request_id))
 
 
 def _no_file() -> Problem:

@@ -58,11 +58,9 @@ def document(contract: Contract, payload: Payload, *, asynchronous: bool = True)
 def _operation(route: Route, payload: Payload) -> dict[str, Any]:
     if route.response:
         success = _answer(route.success, "application/json", _ref(getattr(payload, route.response)))
-    elif route.download:
-        success = _answer(route.success, route.download, {})
     else:
-        success = _answer(route.success, "text/plain", {"type": "string"})
-    pending = Accepted if route.method == "POST" or route.response == "batch_prediction" else payload.file_state
+        success = _answer(route.success, route.download or "text/plain", {} if route.download else {"type": "string"})
+    pending = getattr(payload, route.state) if route.state else Accepted
     accepted = _answer(route.accepted, "application/json", _ref(pending))
     accepted["headers"] |= {"Location": _LOCATION, "Retry-After": _RETRY_AFTER}
     if route.response in ("prediction", "batch_prediction"):
@@ -83,7 +81,7 @@ def _operation(route: Route, payload: Payload) -> dict[str, Any]:
         operation["requestBody"] = {"required": True, "content": {each: {} for each in route.uploads}}
     for status, description in route.errors.items():
         answer = operation["responses"][str(status)] = _problem(description)
-        if status == HTTPStatus.UNPROCESSABLE_ENTITY and route.name == "predict":
+        if status == HTTPStatus.UNPROCESSABLE_ENTITY and route.request == "request":
             answer["content"][problems.MEDIA_TYPE]["example"] = _refusal(payload)
         if status == HTTPStatus.SERVICE_UNAVAILABLE and (route.request or route.uploads):
             # A prediction that is refused may be requested again after a while; a probe repeats itself anyway.
@@ -101,7 +99,7 @@ def _refusal(payload: Payload) -> dict[str, Any]:
     try:
         payload.request.model_validate({"data": {**example, next(iter(example)): []}})
     except ValidationError as error:
-        problem = problems.invalid_body(error.errors(), frozenset(example))
+        problem = problems.of_validation(error, frozenset(example))
     # The status in words depends on the version of Python, and the lock of an instance holds this document.
     return {**from_json(problem.body()), "title": "Unprocessable Content"}
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 MEDIA_TYPE = "application/problem+json"
@@ -65,26 +65,41 @@ class Problem(Exception):
         return details.model_dump_json(exclude_unset=True).encode()
 
 
-def unavailable(detail: str) -> Problem:
-    """Return the problem of a service that is temporarily unavailable."""
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_AFTER)})
+class NotJson(Problem):
+    """A body that is not JSON; the reason says why, without any of its content."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {reason}")
+        self.reason = reason
 
 
-def not_json(reason: str) -> Problem:
-    """Return the problem of a body that is not JSON."""
-    return Problem(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {reason}")
-
-
-def invalid_body(found: Sequence[ErrorDetails], known: frozenset[str], *, complete: bool = True) -> Problem:
-    """Return the problem of a body that violates the payload contract in one way or more.
+class Invalid(Problem):
+    """A body that violates the payload contract in one way or more.
 
     Names and values are shown only of fields of the contract, which are `known` and not personal: any other field of a
     request may hold anything, in its name as well. Unless the errors found are `complete`, there may be more.
     """
-    errors = [_violation(detail, known) for detail in found[:SHOWN_VIOLATIONS]]
-    first = f"{errors[0].field or 'the body'}: {errors[0].rule}"
-    more = f" (and {'' if complete else 'at least '}{len(found) - 1} more)" if len(found) > 1 else ""
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{first}{more}", errors=errors)
+
+    def __init__(
+        self, found: Sequence[ErrorDetails], known: frozenset[str] = frozenset(), *, complete: bool = True
+    ) -> None:
+        errors = [_violation(detail, known) for detail in found[:SHOWN_VIOLATIONS]]
+        first = f"{errors[0].field or 'the body'}: {errors[0].rule}"
+        more = f" (and {'' if complete else 'at least '}{len(found) - 1} more)" if len(found) > 1 else ""
+        super().__init__(HTTPStatus.UNPROCESSABLE_ENTITY, f"{first}{more}", errors=errors)
+
+
+def of_validation(error: ValidationError, known: frozenset[str] = frozenset()) -> Problem:
+    """Return the problem of a body that does not fit a model; for `known` see `Invalid`."""
+    found = error.errors(include_url=False, include_context=False)
+    if found[0]["type"] == "json_invalid":
+        return NotJson(found[0]["msg"].removeprefix("Invalid JSON: "))
+    return Invalid(found, known)
+
+
+def unavailable(detail: str) -> Problem:
+    """Return the problem of a service that is temporarily unavailable."""
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def _violation(detail: ErrorDetails, known: frozenset[str]) -> Violation:

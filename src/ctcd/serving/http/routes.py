@@ -36,6 +36,7 @@ class Route:
         summary: summary in the OpenAPI document; empty: the document leaves the route out.
         success: description of the answer 200; empty: there is none.
         accepted: description of the answer 202; empty: there is none.
+        state: field of `Payload` with the model of that answer's body; empty: it is `openapi.Accepted`.
         request: field of `Payload` with the model of the request's body; empty: there is no body.
         uploads: media types of the body, if it is a file.
         response: field of `Payload` with the model of the answer's body; empty: it is a file or plain text.
@@ -54,6 +55,7 @@ class Route:
     summary: str = ""
     success: str = ""
     accepted: str = ""
+    state: str = ""
     request: str = ""
     uploads: tuple[str, ...] = ()
     response: str = ""
@@ -96,7 +98,7 @@ _FILE_ERRORS: Mapping[int, str] = MappingProxyType(
 
 _direct = partial(Route, method="POST", direct=True, tag="Predictions")
 _probe = partial(Route, access=Access.OPEN, logged=False, builtin=True, tag="Operation")
-_file = partial(Route, tag="Predictions", accepted="The file is being scored.", errors=_FILE_ERRORS)
+_file = partial(Route, tag="Predictions", accepted="The file is being scored.", state="file_state", errors=_FILE_ERRORS)
 
 ROUTES = (
     _direct(
@@ -223,6 +225,7 @@ ASYNCHRONOUS = (
 )
 """The routes that a service has only if the setting `asynchronous` says so."""
 BY_PATH: Mapping[str, Route] = MappingProxyType({route.path: route for route in (*ROUTES, *ASYNCHRONOUS)})
+BY_NAME: Mapping[str, Route] = MappingProxyType({route.name: route for route in BY_PATH.values()})
 _PATTERNS = [(re.compile(re.sub("{[^}]+}", "[^/]+", path)), route) for path, route in BY_PATH.items() if "{" in path]
 STATIC = "/static_content/"
 """Below it BentoML serves the files of Swagger UI, which the page at `/docs` loads; they are open."""

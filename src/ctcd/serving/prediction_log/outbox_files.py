@@ -13,8 +13,8 @@ from ctcd.errors import Unreachable
 SUFFIX = ".outbox"
 LOCK = ".lock"
 RESERVE = ".reserve"
-_BESIDE = ("-wal", "-shm")
-"""Ends of the names of the files that SQLite makes beside one."""
+_SQLITE_SUFFIXES = ("-wal", "-shm")
+"""Ends of the names of the files that SQLite keeps with a database."""
 UNREADABLE = ".unreadable"
 """Ends the name of a file that could not be used as an outbox: it is moved aside and kept."""
 FORMAT = 1
@@ -163,7 +163,7 @@ def require_sound(db: sqlite3.Connection) -> None:
 def identity(path: Path) -> tuple[int, ...]:
     """Return the numbers that the file system has given to an outbox and to SQLite's files beside it; 0: there is none."""
     numbers = [0, 0, 0]
-    for index, end in enumerate(("", *_BESIDE)):
+    for index, end in enumerate(("", *_SQLITE_SUFFIXES)):
         with suppress(OSError):  # a file that is not there has the number 0
             numbers[index] = path.with_name(path.name + end).stat().st_ino
     return tuple(numbers)
@@ -236,8 +236,8 @@ def require_files(path: Path) -> None:
     Raises:
         Obstructed: there is a folder, a device or a link to nothing.
     """
-    beside = [path.with_name(path.name + end) for end in _BESIDE]
-    for each in (path, *beside, path.with_suffix(LOCK), path.with_suffix(RESERVE)):
+    sqlite_files = [path.with_name(path.name + end) for end in _SQLITE_SUFFIXES]
+    for each in (path, *sqlite_files, path.with_suffix(LOCK), path.with_suffix(RESERVE)):
         try:
             kind = stat.S_IFMT(each.stat().st_mode)
         except OSError:  # a link to nothing; or a file that there is not, or no longer
@@ -260,7 +260,7 @@ def move_aside(path: Path) -> Path:
     taken = [each.name for each in path.parent.glob(f"{path.stem}-*{UNREADABLE}*")]
     names = (f"{path.stem}-{number}{UNREADABLE}" for number in count(1))
     aside = path.with_name(next(name for name in names if not any(each.startswith(name) for each in taken)))
-    for end in (*_BESIDE, ""):
+    for end in (*_SQLITE_SUFFIXES, ""):
         with suppress(FileNotFoundError):  # not every outbox has all its files
             path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
     return aside
@@ -268,7 +268,7 @@ def move_aside(path: Path) -> Path:
 
 def discard(path: Path) -> None:
     """Delete a file and its log."""
-    for end in (*_BESIDE, ""):
+    for end in (*_SQLITE_SUFFIXES, ""):
         path.with_name(path.name + end).unlink(missing_ok=True)
 
 

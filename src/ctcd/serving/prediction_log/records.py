@@ -11,6 +11,7 @@ from pydantic_core import from_json, to_json
 from ctcd.contract.spec import Contract, names
 
 if TYPE_CHECKING:
+    from ctcd.model.scorer import Predictions
     from ctcd.model.served import Origin
     from ctcd.store.prediction_log import LoggedPrediction
 
@@ -45,10 +46,7 @@ def encode(
     columns: Sequence[str],
     group: str,
     request_ids: Sequence[str],
-    predictions: Sequence[str],
-    confidences: Sequence[float],
-    probabilities: Sequence[Sequence[float]],
-    classes: Sequence[str],
+    predictions: "Predictions",
     elapsed_ms: Sequence[float],
     origin: "Origin",
     created_at: datetime,
@@ -56,10 +54,18 @@ def encode(
     """Return predictions made at the same time by the same model, as JSON.
 
     The values of a row have no names, which halves what a commit writes: `columns` names them, and `group` is one of
-    these, or empty if there is none. So do `classes` for the probabilities of a row. The other sequences have one entry
-    for each row; `elapsed_ms` is the time from its request to its scoring in milliseconds.
+    these, or empty if there is none. So does the order of the classes for the probabilities of a row. The other
+    sequences have one entry for each row; `elapsed_ms` is the time from its request to its scoring in milliseconds.
     """
-    record = {**locals(), **vars(origin), "format": FORMAT}
+    record = {
+        **locals(),
+        **vars(origin),
+        "predictions": predictions.classes,
+        "confidences": predictions.confidences,
+        "probabilities": predictions.probabilities,
+        "classes": predictions.class_order,
+        "format": FORMAT,
+    }
     del record["origin"]
     return _sealed(record)
 

@@ -91,7 +91,7 @@ class Shadow:
 
     def _run(self, stop: Event) -> None:
         lower_priority()
-        # Rows may come faster than the challenger scores them, and its end has to be heard of all the same.
+        # Rows may come faster than the challenger scores them; its end is noticed even then, after each batch.
         while not stop.wait(0 if self._waiting else CHECK_SECONDS):
             self._challenger.check()
             rows = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_ROWS))]

@@ -36,7 +36,7 @@ URGENT_SHARE = 10
 
 
 class ShippingThread:
-    """Ships in a thread of this process; for tests."""
+    """Ships in a thread of this process, whose metrics then count what is shipped."""
 
     def __init__(self, settings: Settings, instance: Instance, outbox: Outbox, metrics: Metrics) -> None:
         self._store = Store(settings.store_url, instance.contract)

@@ -8,9 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from ctcd.contract.instance import Instance
-from ctcd.contract.payload import field_names
 from ctcd.errors import Unreachable, shown
-from ctcd.serving.batch_body import Invalid
 from ctcd.serving.batch_predictor import BatchPredictor
 from ctcd.serving.http import problems
 from ctcd.serving.http.problems import Problem
@@ -50,11 +48,10 @@ class Answering:
         outbox: Outbox,
         metrics: Metrics,
         *,
-        fields: frozenset[str],
         files: "Files | None" = None,
     ) -> None:
         self.queue, self.files = queue, files
-        self._batches, self._outbox, self._metrics, self._fields = batches, outbox, metrics, fields
+        self._batches, self._outbox, self._metrics = batches, outbox, metrics
         self._added = Event()
         self._shown = self._swept = 0.0
         self._loop = Loop("requests", self._work, ended=metrics.restarted)
@@ -144,8 +141,6 @@ class Answering:
             raise
         except Problem as problem:
             return _refusal(problem), [], Counter()
-        except Invalid as error:
-            return _refusal(problems.invalid_body(error.errors, self._fields, complete=error.complete)), [], Counter()
         except Exception as error:  # noqa: BLE001 - the error is the answer to this request; the next one has to be processed
             logger.error("request %s failed: %s", taken.id, shown(error))  # noqa: TRY400 - an error's text may hold values
             return _refusal(problems.of_status(500)), [], Counter()
@@ -187,6 +182,4 @@ def answering(
         keep_seconds=settings.requests_keep_seconds,
         lease_seconds=settings.requests_lease_seconds,
     )
-    fields = frozenset(field_names(instance.payload.row))
-    files = Files(settings, instance.contract, batches)
-    return Answering(queue, batches, outbox, metrics, fields=fields, files=files)
+    return Answering(queue, batches, outbox, metrics, files=Files(settings, instance.contract, batches))

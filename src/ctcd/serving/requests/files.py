@@ -34,6 +34,7 @@ from ctcd.serving.batch_body import PIECE_ROWS
 from ctcd.serving.batch_predictor import BatchPredictor
 from ctcd.serving.http import problems
 from ctcd.serving.http.problems import SHOWN_CHARACTERS, Problem, Violation
+from ctcd.serving.http.routes import BY_NAME
 from ctcd.serving.requests.queue import Answer, PartQueue, QueueFull, Result, Taken
 from ctcd.settings import Settings
 from ctcd.store.rows import check, malformed, merged_keys, valid_rows
@@ -104,7 +105,7 @@ class Files:
                 detail = from_json(part.body)["detail"]
                 return Problem(part.status, f"some of the file's rows could not be scored: {detail}")
             counts.update({name: value for name, value in from_json(part.body).items() if name != "attempt"})
-        links = {name: f"/predictions/files/{file}/{name}" for name in (RESULT, REJECTED)}
+        links = {name: BY_NAME[f"{name}_of_file"].path.format(request_id=file) for name in (RESULT, REJECTED)}
         return FileState(request_id=file, **{"predicted": 0, "refused": 0} | counts, **links) if parts else None
 
     def results(self, file: str, what: str) -> list[Path]:
