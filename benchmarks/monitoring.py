@@ -23,7 +23,7 @@ from ctcd.monitoring.drift import compared, comparisons
 from ctcd.monitoring.periods import LOOKS, Period
 from ctcd.monitoring.tolerances import load_tolerances
 
-LIMITS = load_tolerances(INSTANCE.monitoring_policy).drift
+LIMITS = load_tolerances(INSTANCE).drift
 WEEKS, WEEKS_OF_REFERENCE = 1_000, 20
 """Simulated quiet weeks, and how many of them have the same reference."""
 POPULATION, REFERENCE_GROUPS, GROUPS_OF_DAY = 40_000, 5_000, 450

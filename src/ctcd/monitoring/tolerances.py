@@ -1,10 +1,10 @@
 """How much data may change, from `contracts/monitoring.toml`: snapshots, and rows of requests."""
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from ctcd.contract.instance import Instance
 from ctcd.contract.policy_file import StrictModel, read_policy
 from ctcd.contract.spec import Contract, names
 from ctcd.errors import UsageError
@@ -92,10 +92,13 @@ class Tolerances(StrictModel):
     drift: Drift = DEFAULT
 
 
-def load_tolerances(path: Path) -> Tolerances:
-    """Return the tolerances of a TOML file such as `contracts/monitoring.toml`.
+def load_tolerances(instance: Instance) -> Tolerances:
+    """Return the tolerances of an instance, from its `monitoring.toml`.
 
     Raises:
-        UsageError: the file cannot be read, is not TOML, or a limit is missing, unknown or out of range.
+        UsageError: the file cannot be read, is not TOML, or a limit is missing, unknown, out of range, or does not fit
+            the contract.
     """
-    return read_policy(Tolerances, path)
+    found = read_policy(Tolerances, instance.monitoring_policy)
+    found.drift.require_contract(instance.contract)
+    return found

@@ -143,7 +143,7 @@ def monitor_data(settings: Settings, base_dt: date | None, *, accept_change: boo
     from ctcd.monitoring.tolerances import load_tolerances
 
     found, store = instance(settings), open_store(settings)
-    tolerances = load_tolerances(found.monitoring_policy)
+    tolerances = load_tolerances(found)
     try:
         return monitor_data(
             store,
