@@ -18,7 +18,6 @@ from support.serving import small_scorer
 
 from ctcd.cli.output import out, table
 from ctcd.model.reference import CONFIDENCE, PREDICTION, Binned, effective_rows
-from ctcd.monitoring import formulas
 from ctcd.monitoring.drift import compared, comparisons
 from ctcd.monitoring.periods import LOOKS, Period
 from ctcd.monitoring.tolerances import load_tolerances
@@ -159,8 +158,7 @@ class _Population:
 
 
 def _level(binned: dict[str, Binned]) -> float:
-    checks = sum(map(comparisons, binned.values()))
-    return formulas.level(LIMITS.false_alarms_per_year, checks, sum(LOOKS.values()))
+    return LIMITS.level(sum(map(comparisons, binned.values())))
 
 
 def _quiet(population: _Population) -> QuietResult:

@@ -47,6 +47,10 @@ class Drift(StrictModel):
         """Return whether a feature, which may be an entry of a list, is watched."""
         return not any(feature == name or feature.startswith(f"{name}: ") for name in self.ignored)
 
+    def level(self, checks: int) -> float:
+        """Return the probability of a false alarm of each of `checks` comparisons of a day or week, 0 to 1."""
+        return formulas.level(self.false_alarms_per_year, checks, sum(LOOKS.values()))
+
     def require_contract(self, contract: Contract) -> None:
         """Check that the limits can hold for a contract, and that what is ignored is a feature.
 
@@ -60,7 +64,7 @@ class Drift(StrictModel):
         columns = [column for column in contract.model_inputs if column.name not in self.ignored]
         features = sum(len(column.list_of.items) if column.list_of else 1 for column in columns)
         # Distribution, missing and unseen values, in the log and in the store, of the answers in the log alone.
-        level = formulas.level(self.false_alarms_per_year, 3 * (2 * features + 2), sum(LOOKS.values()))
+        level = self.level(3 * (2 * features + 2))
         shown = formulas.quantile(formulas.careful(level), BINS) / self.smallest_sample
         if shown > LARGEST_PSI:
             raise UsageError(
