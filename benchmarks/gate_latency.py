@@ -62,7 +62,7 @@ class _Model:
 def run(_data: Path | None) -> list[LatencyResult]:
     """Measure alternately idle and beside two busy loops a core, as the gate does and by wall time."""
     model, holdout = _Model(small_scorer()), snapshot_frame(CONTRACT, rows=ROWS)
-    speed = load_policy(INSTANCE.promotion_policy).speed
+    speed = load_policy(INSTANCE).speed
     loops = LOOPS_PER_CORE * (os.cpu_count() or 1)
     idle, busy = [], []
     for _ in range(ROUNDS):

@@ -18,12 +18,11 @@ from support.serving import small_scorer
 
 from ctcd.cli.output import out, table
 from ctcd.model.reference import CONFIDENCE, PREDICTION, Binned, effective_rows
-from ctcd.monitoring import formulas
 from ctcd.monitoring.drift import compared, comparisons
 from ctcd.monitoring.periods import LOOKS, Period
 from ctcd.monitoring.tolerances import load_tolerances
 
-LIMITS = load_tolerances(INSTANCE.monitoring_policy).drift
+LIMITS = load_tolerances(INSTANCE).drift
 WEEKS, WEEKS_OF_REFERENCE = 1_000, 20
 """Simulated quiet weeks, and how many of them have the same reference."""
 POPULATION, REFERENCE_GROUPS, GROUPS_OF_DAY = 40_000, 5_000, 450
@@ -159,8 +158,7 @@ class _Population:
 
 
 def _level(binned: dict[str, Binned]) -> float:
-    checks = sum(map(comparisons, binned.values()))
-    return formulas.level(LIMITS.false_alarms_per_year, checks, sum(LOOKS.values()))
+    return LIMITS.level(sum(map(comparisons, binned.values())))
 
 
 def _quiet(population: _Population) -> QuietResult:

@@ -114,7 +114,7 @@ def _child(document: str, server: str) -> None:
         DAY + timedelta(days=1),
         period=Period.DAILY,
         zone=ZoneInfo("UTC"),
-        limits=load_tolerances(INSTANCE.monitoring_policy).drift,
+        limits=load_tolerances(INSTANCE).drift,
         champion=None,
         find_reference=lambda _: reference,
         chunk_rows=CHUNK,

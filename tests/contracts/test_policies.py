@@ -22,7 +22,7 @@ from ctcd.registry.versions import RegisteredVersion
 from ctcd.training.grid import load_profile
 
 DAY = date(2025, 8, 31)
-POLICY = load_policy(INSTANCE.promotion_policy)
+POLICY = load_policy(INSTANCE)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_the_training_profiles_are_valid() -> None:
     """Every profile can be loaded, and those that the demo, the DAG and the workflows name exist."""
     profiles = set(tomllib.loads(INSTANCE.training_profiles.read_text(encoding="utf-8")))
     for name in profiles:
-        load_profile(name, INSTANCE.training_profiles)
+        load_profile(name, INSTANCE)
     assert {"fast", "full", "baseline"} <= profiles
 
 
@@ -116,10 +116,10 @@ def test_the_estimators_keep_the_rules() -> None:
 
 def test_the_service_levels_are_valid() -> None:
     """The shapes that CI and the releases run exist."""
-    assert {"smoke", "reference"} <= set(load_service_levels(INSTANCE.service_levels).shapes)
+    assert {"smoke", "reference"} <= set(load_service_levels(INSTANCE).shapes)
 
 
 def test_the_monitoring_policy_fits_the_data(holdout: pd.DataFrame) -> None:
     """The tolerances can be loaded, and the rarest class is above the lowest share that they allow."""
-    tolerances = load_tolerances(INSTANCE.monitoring_policy)
+    tolerances = load_tolerances(INSTANCE)
     assert holdout[CONTRACT.label.name].value_counts(normalize=True).min() > tolerances.min_class_share

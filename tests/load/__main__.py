@@ -47,7 +47,7 @@ def main(
     keep: Annotated[bool, typer.Option("--keep", help="Save this run as the baseline, if it passes.")] = False,
 ) -> None:
     """Load a service and judge it; exit code 1 if it exceeds a limit."""
-    promise = load_service_levels(INSTANCE.service_levels)
+    promise = load_service_levels(INSTANCE)
     try:
         limits = promise.shape(shape).limits
         reports.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ def _options(parser: LocustArgumentParser) -> None:
 def _prepare(environment: Environment, **_: Any) -> None:
     options = environment.parsed_options
     assert options is not None
-    shape = load_service_levels(INSTANCE.service_levels).shape(options.shape)
+    shape = load_service_levels(INSTANCE).shape(options.shape)
     SHAPE.append(shape)
     low, high = shape.wait_seconds
     Client.wait_time = lambda _self: random.uniform(low, high)  # noqa: S311 - think time needs no secure randomness

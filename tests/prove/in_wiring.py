@@ -1027,11 +1027,6 @@ DEFECTS = [
                 "test_all_that_is_wrong_with_a_policy_is_listed",
             ),
             (
-                "limits of drift that cannot hold and are checked by their use only",
-                ".drift.require_contract(instance.contract)", ".drift",
-                "test_what_does_not_fit_is_named[sample in which no drift shows]",
-            ),
-            (
                 "payload that is not asked for missing values",
                 "return values + [None] * column.nullable", "return values",
                 "test_a_payload_that_refuses_what_a_column_may_be_is_named",
@@ -1094,11 +1089,26 @@ DEFECTS = [
             ),
         )
     ),
+    _code(
+        "limits of drift that cannot hold and are found by their use only", "monitoring/tolerances.py",
+        "if shown > LARGEST_PSI:", "if shown > BINS:",
+        "unit/drafts/test_check.py::test_what_does_not_fit_is_named[sample in which no drift shows]",
+        area=Area.CONFIGURATION,
+    ),
     *(
-        _code(name, "stages/scoring.py", old, "", "unit/stages/test_handed_on.py::test_a_policy_that_does_not_fit_the_contract_is_not_used")
-        for name, old in (
-            ("performance by the floors of another contract", "    policy.require_contract(found.contract)\n"),
-            ("drift by limits that cannot hold", "    limits.require_contract(found.contract)\n"),
+        _code(
+            name, path, old, "",
+            "unit/stages/test_handed_on.py::test_a_policy_that_does_not_fit_the_contract_is_not_used",
+        )
+        for name, path, old in (
+            (
+                "models judged by the floors of another contract", "promotion/policy.py",
+                "    policy.require_contract(instance.contract)\n",
+            ),
+            (
+                "drift by limits that cannot hold", "monitoring/tolerances.py",
+                "    found.drift.require_contract(instance.contract)\n",
+            ),
         )
     ),
     *(

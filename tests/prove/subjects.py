@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
@@ -150,7 +150,7 @@ def _monitor(monitored: Monitored) -> str:
         accept(engine, CONTRACT, DAY - timedelta(days=1))
         put_snapshot(engine, CONTRACT, monitored.frame, DAY)
         try:
-            tolerances = load_tolerances(INSTANCE.monitoring_policy)
+            tolerances = load_tolerances(INSTANCE)
             monitor_data(engine, CONTRACT, monitored.wanted, reports=settings.reports, tolerances=tolerances)
         except SnapshotRefused as refusal:
             return str(refusal)
@@ -223,7 +223,7 @@ class Candidate:
 
 
 def _evaluation(model: Model, version: str, known: dict[str, Any]) -> Evaluation:
-    slices = load_policy(INSTANCE.promotion_policy).slices
+    slices = load_policy(INSTANCE).slices
     assert isinstance(slices, Slices)
     return evaluated(model, holdout(), version=version, run_id=version, slices=slices.by, **known)
 
@@ -231,7 +231,7 @@ def _evaluation(model: Model, version: str, known: dict[str, Any]) -> Evaluation
 def _gate(candidate: Candidate) -> str:
     mine = _evaluation(candidate.model, "2", candidate.known)
     other = _evaluation(candidate.champion, "1", Candidate().known) if candidate.champion else None
-    return "; ".join(decide(mine, other, load_policy(INSTANCE.promotion_policy)).reasons)
+    return "; ".join(decide(mine, other, load_policy(INSTANCE)).reasons)
 
 
 GATE = Check(name="promotion gate", subject=Candidate, refusal=_gate)
@@ -241,11 +241,11 @@ GATE = Check(name="promotion gate", subject=Candidate, refusal=_gate)
 
 
 def _policy(text: str) -> str:
-    with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
+    with tempfile.TemporaryDirectory() as folder:
+        instance = replace(INSTANCE, folder=Path(folder))
+        instance.promotion_policy.write_text(text, encoding="utf-8")
         try:
-            load_policy(Path(file.name)).require_contract(CONTRACT)
+            load_policy(instance)
         except UsageError as refusal:
             return str(refusal)
     return ""
@@ -298,7 +298,7 @@ REQUEST = Check(
 
 
 def _load(measured: dict[str, Any]) -> str:
-    broken = judge(Measured(**measured), load_service_levels(INSTANCE.service_levels).shape("reference").limits)
+    broken = judge(Measured(**measured), load_service_levels(INSTANCE).shape("reference").limits)
     return "; ".join(f"{finding.rule}: {finding.value:g}" for finding in broken if not finding.kept)
 
 

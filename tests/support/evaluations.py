@@ -23,7 +23,7 @@ CLASSES = CONTRACT.classes
 SHARES = (0.3, 0.5, 0.2)
 HOLDOUT = "0" * 64
 DAY = date(2025, 8, 31)
-SHIPPED_SLICES = load_policy(INSTANCE.promotion_policy).slices
+SHIPPED_SLICES = load_policy(INSTANCE).slices
 assert isinstance(SHIPPED_SLICES, Slices)
 COLUMNS = tuple(SHIPPED_SLICES.by)
 """Columns that the shipped policy cuts by."""
@@ -110,7 +110,7 @@ def evaluated(
 
 def policy(**comparison: Any) -> Policy:
     """Return the shipped policy with another comparison, few resamples, and slices that few rows suffice for."""
-    shipped = load_policy(INSTANCE.promotion_policy).model_dump()
+    shipped = load_policy(INSTANCE).model_dump()
     shipped["comparison"] |= {"resamples": 200} | comparison
     shipped["slices"]["min_rows"] = 30
     return Policy.model_validate(shipped)

@@ -31,7 +31,7 @@ def smoke_training(
     settings: Settings, frame: pd.DataFrame | None = None, *, iterations: int = 60, force: bool = False
 ) -> TrainingReport:
     """Train one tiny trial; the more iterations, the better the model."""
-    profile = load_profile("smoke", INSTANCE.training_profiles)
+    profile = load_profile("smoke", INSTANCE)
     tiny = profile.model_copy(update={"fixed": profile.fixed | {"iterations": iterations}})
     rows = snapshot_frame(CONTRACT, rows=3_000) if frame is None else frame
     seeded = settings.model_copy(update={"seed": 7, "threads": 2})

@@ -265,7 +265,7 @@ def test_the_contract_of_the_guide_works(tmp_path: Path) -> None:
         policy = re.sub(rf"^{header}\n.+?(?=^\[|\Z)", section, policy, flags=re.MULTILINE | re.DOTALL)
     (tmp_path / "promotion.toml").write_text(policy)
     instance = load_instance(tmp_path)
-    load_policy(instance.promotion_policy).require_contract(instance.contract)
+    load_policy(instance)
     (row,) = instance.payload.row.model_json_schema()["examples"]
     instance.payload.row.model_validate(row)
     tables = generate(instance.contract, rows=200, seed=1, end=date(2025, 8, 31))

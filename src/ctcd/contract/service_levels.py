@@ -1,10 +1,10 @@
 """The service levels of a load test, from `contracts/service.toml`."""
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from ctcd.contract.instance import Instance
 from ctcd.contract.policy_file import StrictModel, read_policy
 from ctcd.errors import UsageError
 
@@ -77,10 +77,10 @@ class ServiceLevels(StrictModel):
         return self.shapes[name]
 
 
-def load_service_levels(path: Path) -> ServiceLevels:
-    """Return the service levels of a TOML file such as `contracts/service.toml`.
+def load_service_levels(instance: Instance) -> ServiceLevels:
+    """Return the service levels of an instance, from its `service.toml`.
 
     Raises:
         UsageError: the file cannot be read, is not TOML, or a value is missing, unknown or out of range.
     """
-    return read_policy(ServiceLevels, path)
+    return read_policy(ServiceLevels, instance.service_levels)

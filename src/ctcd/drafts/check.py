@@ -73,18 +73,18 @@ def problems(instance: Instance) -> tuple[Problem, ...]:
     """
     found: list[Problem] = []
     with _noted(found, "promotion.toml"):
-        load_policy(instance.promotion_policy).require_contract(instance.contract)
+        load_policy(instance)
     with _noted(found, "training.toml"):
         for name in dict.fromkeys((*read_toml(instance.training_profiles), *PROFILES)):
             with _noted(found, "training.toml"):
-                load_profile(name, instance.training_profiles)
+                load_profile(name, instance)
     with _noted(found, "service.toml"):
-        levels = load_service_levels(instance.service_levels)
+        levels = load_service_levels(instance)
         for name in SHAPES:
             with _noted(found, "service.toml"):
                 levels.shape(name)
     with _noted(found, "monitoring.toml"):
-        load_tolerances(instance.monitoring_policy).drift.require_contract(instance.contract)
+        load_tolerances(instance)
     with _noted(found, "traffic.toml"):
         load_traffic(instance.traffic_policy, instance.contract)
     with _noted(found, "features.py, the name"):
@@ -166,7 +166,7 @@ def _refusal(row: Any, values: dict[str, Any]) -> str:
 
 def _synthetic_problems(instance: Instance) -> Iterator[Problem]:
     contract, where = instance.contract, "synthetic data"
-    policy, lowest = load_policy(instance.promotion_policy), load_tolerances(instance.monitoring_policy).min_class_share
+    policy, lowest = load_policy(instance), load_tolerances(instance).min_class_share
     frame = synthetic_frame(contract)
     for name, share in frame[contract.label.name].value_counts(normalize=True).items():
         if share < lowest:

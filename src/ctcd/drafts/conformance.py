@@ -75,7 +75,7 @@ def check_estimators(instance: Instance) -> list[Conformance]:
     """
     profiles: dict[str, list[Profile]] = {}
     for name in read_toml(instance.training_profiles):
-        profile = load_profile(name, instance.training_profiles)
+        profile = load_profile(name, instance)
         profiles.setdefault(profile.estimator, []).append(profile)
     frame = synthetic_frame(instance.contract, rows=ROWS)
     # Of each estimator the profile that is fitted fastest.

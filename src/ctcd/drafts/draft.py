@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ctcd.contract.columns import KEYS, Role, column_name
-from ctcd.contract.instance import load_instance
+from ctcd.contract.instance import Instance, load_instance
 from ctcd.contract.spec import INGESTED_ON, ROW_NUMBER, Contract, Kind, names
 from ctcd.drafts.check import below, labelled, synthetic_frame, synthetic_scores, typed
 from ctcd.drafts.columns import (
@@ -106,7 +106,7 @@ def draft(
     identity = Identity(name=called, version=version, quarantine=QUARANTINE, snapshot_date=day)
     with TemporaryDirectory() as scratch:
         try:
-            contract = _imported(features_source(identity, columns, signals), Path(scratch) / "first")
+            contract = _imported(features_source(identity, columns, signals), Path(scratch) / "first").contract
         except UsageError as error:
             named = error.what.startswith(("the name ", "the table name "))
             hint = "--name gives the contract another" if named else "change that in the file"
@@ -250,14 +250,14 @@ def _require_free(sources: Iterable[str], roles: Mapping[Role, str | None]) -> N
             )
 
 
-def _imported(source: str, folder: Path) -> Contract:
+def _imported(source: str, folder: Path) -> Instance:
     folder.mkdir()
     (folder / "features.py").write_text(source, encoding="utf-8")
     payload = (
         "from ctcd.contract import make_payload\n\nfrom .features import CONTRACT\n\nPAYLOAD = make_payload(CONTRACT)\n"
     )
     (folder / "payload.py").write_text(payload, encoding="utf-8")
-    return load_instance(folder).contract
+    return load_instance(folder)
 
 
 def _valid(cells: pa.Table, contract: Contract) -> tuple[pd.DataFrame, int]:
@@ -284,11 +284,11 @@ def _learnable(
 ) -> tuple[dict[str, Signal], bool]:
     """Return signals with which a small model reaches the floors on synthetic data, and whether it does."""
     label = next(each.name for each in columns if each.role is Role.LABEL)
-    (scratch / "promotion.toml").write_text(promotion, encoding="utf-8")
-    policy = load_policy(scratch / "promotion.toml")
     for turn, factor in enumerate((1, *GROWTH)):
         signals = stronger(signals, label, factor)
-        contract = _imported(features_source(identity, columns, signals), scratch / f"turn_{turn}")
+        instance = _imported(features_source(identity, columns, signals), scratch / f"turn_{turn}")
+        instance.promotion_policy.write_text(promotion, encoding="utf-8")
+        policy, contract = load_policy(instance), instance.contract
         if not below(synthetic_scores(contract, synthetic_frame(contract), policy.threshold), policy):
             return signals, True
     return signals, False

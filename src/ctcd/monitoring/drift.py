@@ -13,7 +13,7 @@ from ctcd.contract.spec import Contract, names
 from ctcd.model.reference import Binned, Counts, FeatureDrift, Reference
 from ctcd.monitoring import formulas
 from ctcd.monitoring.findings import Finding, Kind, raise_finding
-from ctcd.monitoring.periods import LOOKS, Period, bounds, spans
+from ctcd.monitoring.periods import Period, bounds, spans
 from ctcd.monitoring.samples import Between, Model, by_model, count, made
 from ctcd.monitoring.tolerances import Drift
 from ctcd.progress import Progress, silent
@@ -139,7 +139,7 @@ def write_drift(
                 binned = {**reference.columns, **reference.answers}
                 monitored += [(sample, name, binned[name], counts[name]) for name in counts if limits.monitors(name)]
     checks = sum(comparisons(binned) for _, _, binned, _ in monitored)
-    level = formulas.level(limits.false_alarms_per_year, checks, sum(LOOKS.values()))
+    level = limits.level(checks)
     columns = sorted(
         (
             _of_sample(sample, compared(name, binned, counts, sample.effective_rows, level=level, limits=limits))

@@ -7,9 +7,7 @@ import pandas as pd
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
 from ctcd.model.reference import Reference, effective_rows
-from ctcd.monitoring import formulas
 from ctcd.monitoring.drift import compared, comparisons
-from ctcd.monitoring.periods import LOOKS
 from ctcd.monitoring.tolerances import Drift
 from ctcd.promotion.evidence import DriftSince
 from ctcd.registry.versions import RegisteredVersion
@@ -49,7 +47,7 @@ def drift_since(
     except UsageError as error:
         return DriftSince(unknown=str(error))
     monitored = {name: binned for name, binned in reference.columns.items() if limits.monitors(name)}
-    level = formulas.level(limits.false_alarms_per_year, sum(map(comparisons, monitored.values())), sum(LOOKS.values()))
+    level = limits.level(sum(map(comparisons, monitored.values())))
     found = [
         compared(name, each, counts[name], effective, level=level, limits=limits) for name, each in monitored.items()
     ]

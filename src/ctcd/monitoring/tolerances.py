@@ -1,10 +1,10 @@
 """How much data may change, from `contracts/monitoring.toml`: snapshots, and rows of requests."""
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from ctcd.contract.instance import Instance
 from ctcd.contract.policy_file import StrictModel, read_policy
 from ctcd.contract.spec import Contract, names
 from ctcd.errors import UsageError
@@ -47,6 +47,10 @@ class Drift(StrictModel):
         """Return whether a feature, which may be an entry of a list, is monitored."""
         return not any(feature == name or feature.startswith(f"{name}: ") for name in self.ignored)
 
+    def level(self, checks: int) -> float:
+        """Return the probability of a false alarm of each of `checks` comparisons of a day or week, 0 to 1."""
+        return formulas.level(self.false_alarms_per_year, checks, sum(LOOKS.values()))
+
     def require_contract(self, contract: Contract) -> None:
         """Check that the limits can hold for a contract, and that what is ignored is a feature.
 
@@ -60,7 +64,7 @@ class Drift(StrictModel):
         columns = [column for column in contract.model_inputs if column.name not in self.ignored]
         features = sum(len(column.list_of.items) if column.list_of else 1 for column in columns)
         # Distribution, missing and unseen values, in the log and in the store, of the answers in the log alone.
-        level = formulas.level(self.false_alarms_per_year, 3 * (2 * features + 2), sum(LOOKS.values()))
+        level = self.level(3 * (2 * features + 2))
         shown = formulas.quantile(formulas.careful(level), BINS) / self.smallest_sample
         if shown > LARGEST_PSI:
             raise UsageError(
@@ -92,10 +96,13 @@ class Tolerances(StrictModel):
     drift: Drift = DEFAULT
 
 
-def load_tolerances(path: Path) -> Tolerances:
-    """Return the tolerances of a TOML file such as `contracts/monitoring.toml`.
+def load_tolerances(instance: Instance) -> Tolerances:
+    """Return the tolerances of an instance, from its `monitoring.toml`.
 
     Raises:
-        UsageError: the file cannot be read, is not TOML, or a limit is missing, unknown or out of range.
+        UsageError: the file cannot be read, is not TOML, or a limit is missing, unknown, out of range, or does not fit
+            the contract.
     """
-    return read_policy(Tolerances, path)
+    found = read_policy(Tolerances, instance.monitoring_policy)
+    found.drift.require_contract(instance.contract)
+    return found

@@ -2,11 +2,11 @@
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag
 
+from ctcd.contract.instance import Instance
 from ctcd.contract.policy_file import StrictModel, read_policy
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
@@ -179,12 +179,15 @@ def switches(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
                 yield from switches(kind, f"{prefix}{name}.")
 
 
-def load_policy(path: Path) -> Policy:
-    """Return the policy of a TOML file such as `contracts/promotion.toml`.
+def load_policy(instance: Instance) -> Policy:
+    """Return the policy of an instance, from its `promotion.toml`.
 
     Raises:
-        UsageError: the file cannot be read, is not TOML, or a rule is missing, unknown, out of range or without effect.
+        UsageError: the file cannot be read, is not TOML, or a rule is missing, unknown, out of range, without effect,
+            or does not fit the contract.
     """
     off = '{ disabled = true, reason = "..." }'
     hint = f"one of these may be switched off with {off}: {', '.join(switches(Policy))}"
-    return read_policy(Policy, path, hint=hint, unnamed=_TAGS)
+    policy = read_policy(Policy, instance.promotion_policy, hint=hint, unnamed=_TAGS)
+    policy.require_contract(instance.contract)
+    return policy

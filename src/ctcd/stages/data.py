@@ -14,6 +14,7 @@ from ctcd.stages.findings import record_refusal
 
 if TYPE_CHECKING:
     import pandas as pd
+    from sqlalchemy import Engine
 
     from ctcd.contract.validation import ValidationReport
     from ctcd.monitoring.outcome import DataMonitorReport
@@ -85,7 +86,7 @@ def snapshot(settings: Settings, base_dt: date, *, months: int | None = None) ->
 
 def validate_snapshot(settings: Settings, base_dt: date | None) -> "ValidationReport":
     """Validate a snapshot as `valid_snapshot` does, in memory that does not depend on its rows."""
-    return _validated(settings, base_dt, lambda _: None)[1]
+    return _validated(settings, open_store(settings), base_dt, lambda _: None)[1]
 
 
 def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
@@ -99,14 +100,13 @@ def valid_snapshot(settings: Settings, base_dt: date | None) -> ValidSnapshot:
     from ctcd.store.snapshot import compact, joined
 
     frames: list[pd.DataFrame] = []
-    day, report = _validated(settings, base_dt, lambda frame: frames.append(compact(frame)))
     contract, store = instance(settings).contract, open_store(settings)
-    frame = joined(frames)
-    return ValidSnapshot(day, frame, report, quarantined(store, contract), source_files(store, contract))
+    day, report = _validated(settings, store, base_dt, lambda frame: frames.append(compact(frame)))
+    return ValidSnapshot(day, joined(frames), report, quarantined(store, contract), source_files(store, contract))
 
 
 def _validated(
-    settings: Settings, base_dt: date | None, use: "Callable[[pd.DataFrame], None]"
+    settings: Settings, store: "Engine", base_dt: date | None, use: "Callable[[pd.DataFrame], None]"
 ) -> "tuple[date, ValidationReport]":
     """Validate a snapshot and write the report; `use` gets the rows, in several frames."""
     from ctcd import html_report
@@ -115,7 +115,7 @@ def _validated(
     from ctcd.contract.validation_page import validation_page
     from ctcd.store.snapshot import latest_snapshot, snapshot_chunks
 
-    contract, store = instance(settings).contract, open_store(settings)
+    contract = instance(settings).contract
     day, folder = base_dt or latest_snapshot(store, contract), settings.reports / "validation"
     if day is None:
         raise NotFound("there is no snapshot", where=contract.snapshot_table, hint="run: ctcd snapshot")
@@ -143,7 +143,7 @@ def monitor_data(settings: Settings, base_dt: date | None, *, accept_change: boo
     from ctcd.monitoring.tolerances import load_tolerances
 
     found, store = instance(settings), open_store(settings)
-    tolerances = load_tolerances(found.monitoring_policy)
+    tolerances = load_tolerances(found)
     try:
         return monitor_data(
             store,

@@ -43,7 +43,7 @@ def gate(
         registry,
         settings,
         found.contract,
-        load_policy(found.promotion_policy),
+        load_policy(found),
         request=found.payload.request,
         run_id=registry.info(version).run_id if version else run_id,
         today=today,
@@ -52,7 +52,7 @@ def gate(
             drift_since,
             find_reference=TrainingRuns(registry.client, found.contract, settings).reference,
             contract=found.contract,
-            limits=load_tolerances(found.monitoring_policy).drift,
+            limits=load_tolerances(found).drift,
         ),
         progress=progress,
     )

@@ -136,8 +136,7 @@ def performance(settings: Settings, base_dt: date, *, period: str) -> "Performan
     from ctcd.promotion.policy import Slices, load_policy
 
     found, store = instance(settings), open_store(settings)
-    policy = load_policy(found.promotion_policy)
-    policy.require_contract(found.contract)
+    policy = load_policy(found)
     report = write_performance(
         store,
         found.contract,
@@ -161,8 +160,7 @@ def drift(settings: Settings, base_dt: date, *, period: str, progress: Progress 
     from ctcd.training.runs import TrainingRuns
 
     found = instance(settings)
-    limits = load_tolerances(found.monitoring_policy).drift
-    limits.require_contract(found.contract)
+    limits = load_tolerances(found).drift
     registry = open_registry(settings)
     champion, store = registry.find(CHAMPION), open_store(settings)
     report = write_drift(

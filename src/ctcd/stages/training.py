@@ -35,7 +35,7 @@ def train(
     from ctcd.training.train import train
 
     found = instance(settings)
-    chosen = load_profile(profile, found.training_profiles)
+    chosen = load_profile(profile, found)
     rows = snapshot or valid_snapshot(settings, base_dt)
     plan = _plan(found, chosen, rows)
     return train(rows.give_up(), found.contract, plan, settings=settings, progress=progress, force=force)
@@ -47,7 +47,7 @@ def prepare_training(settings: Settings, base_dt: date | None, *, profile: str) 
     from ctcd.training.grid import load_profile
 
     found = instance(settings)
-    chosen = load_profile(profile, found.training_profiles)
+    chosen = load_profile(profile, found)
     rows = valid_snapshot(settings, base_dt)
     return prepare(rows.give_up(), found.contract, _plan(found, chosen, rows), settings=settings)
 
@@ -67,9 +67,7 @@ def _plan(found: "Instance", profile: "Profile", rows: ValidSnapshot) -> "Plan":
 def _threshold(found: "Instance") -> "Threshold | None":
     from ctcd.promotion.policy import load_policy
 
-    policy = load_policy(found.promotion_policy)
-    policy.require_contract(found.contract)
-    return policy.threshold
+    return load_policy(found).threshold
 
 
 def run_trial(settings: Settings, training: str, index: int, *, progress: Progress = silent) -> "TrialReport":

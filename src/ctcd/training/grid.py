@@ -1,12 +1,11 @@
 """Search profiles: the parameters that a training tries, from `contracts/training.toml`."""
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, model_validator
 
-from ctcd.contract.instance import code_digest, load_instance
+from ctcd.contract.instance import Instance, code_digest
 from ctcd.contract.policy_file import StrictModel, in_one_line, read_toml
 from ctcd.errors import UsageError
 from ctcd.model.estimator import CATBOOST, SHIPPED, Estimator, Params, find_estimator, own_name
@@ -53,17 +52,18 @@ class Profile(StrictModel):
         return [params(**self.fixed, **dict(zip(self.grid, values, strict=True))) for values in combinations]
 
 
-def load_profile(name: str, path: Path) -> Profile:
-    """Return a profile of a TOML file such as `contracts/training.toml`.
+def load_profile(name: str, instance: Instance) -> Profile:
+    """Return a profile of an instance, from its `training.toml`.
 
     Raises:
         UsageError: the file cannot be read or has no such profile, or the profile is invalid; names key and rule.
     """
+    path = instance.training_profiles
     profiles = read_toml(path)
     if name not in profiles:
         raise UsageError(f"there is no profile {name!r}", where=str(path), hint=f"choose one of {', '.join(profiles)}")
     try:
-        return Profile(name=name, code=_code(profiles[name].get("estimator", CATBOOST), path), **profiles[name])
+        return Profile(name=name, code=_code(profiles[name].get("estimator", CATBOOST), instance), **profiles[name])
     except UsageError as error:
         what = f"{error.where}: {error.what}" if error.where else error.what
         raise UsageError(what, where=f"{path} [{name}]", hint=error.hint) from error
@@ -73,9 +73,9 @@ def load_profile(name: str, path: Path) -> Profile:
         raise UsageError("a profile is a table with description, fixed and grid", where=f"{path} [{name}]") from error
 
 
-def _code(estimator: str, path: Path) -> str:
-    """Return the SHA-256 of the module of an estimator in the instance that a file belongs to; "" for a shipped one."""
+def _code(estimator: str, instance: Instance) -> str:
+    """Return the SHA-256 of the module of an estimator in the instance; "" for a shipped one."""
     if estimator in SHIPPED:
         return ""
     module, _ = own_name(estimator)
-    return code_digest(load_instance(path.parent).folder / f"{module}.py")
+    return code_digest(instance.folder / f"{module}.py")

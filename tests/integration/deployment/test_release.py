@@ -74,7 +74,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Tra
         Registry(client, CONTRACT),
         settings,
         CONTRACT,
-        load_policy(INSTANCE.promotion_policy),
+        load_policy(INSTANCE),
         request=PAYLOAD.request,
         run_id=weak,
         today=BASE_DT,
@@ -88,7 +88,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Tra
 
 def lenient() -> Policy:
     """Return the shipped policy with floors that a tiny model reaches, on a busy machine."""
-    rules = load_policy(INSTANCE.promotion_policy).model_dump()
+    rules = load_policy(INSTANCE).model_dump()
     rules["floors"] = {"accuracy": 0.4, "macro_f1": 0.3, "recall": dict.fromkeys(CONTRACT.classes, 0.1)}
     rules["calibration"]["max_ece"] = 0.5
     rules["speed"] = {"max_row_p95_ms": 1_000.0, "max_batch_row_ms": 1_000.0}

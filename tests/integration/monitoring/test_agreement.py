@@ -44,7 +44,7 @@ def storable(drawn: BrokenRow) -> bool:
 
 
 def column_rules() -> list[Rule]:
-    rules = snapshot_rules(CONTRACT, load_tolerances(INSTANCE.monitoring_policy), DAY, None)
+    rules = snapshot_rules(CONTRACT, load_tolerances(INSTANCE), DAY, None)
     return [rule for rule in rules if not rule.compares and rule.column in SCHEMA.columns and "class " not in rule.rule]
 
 

@@ -29,7 +29,7 @@ from ctcd.store.migrations import upgrade
 pytestmark = pytest.mark.integration
 
 DAY = date(2025, 8, 31)
-TOLERANCES = load_tolerances(INSTANCE.monitoring_policy)
+TOLERANCES = load_tolerances(INSTANCE)
 BEFORE = DAY - timedelta(days=1)
 
 

@@ -113,7 +113,7 @@ def _copy_of(trained: Trained, home: Path) -> Path:
 
 def lenient(**comparison: Any) -> Policy:
     """Return the shipped policy with floors that a tiny model on 600 rows of holdout can reach, on a busy machine."""
-    rules = load_policy(INSTANCE.promotion_policy).model_dump()
+    rules = load_policy(INSTANCE).model_dump()
     rules["floors"] = {"accuracy": 0.4, "macro_f1": 0.3, "recall": dict.fromkeys(CONTRACT.classes, 0.1)}
     rules["calibration"]["max_ece"] = 0.5
     rules["speed"] = {"max_row_p95_ms": 1_000.0, "max_batch_row_ms": 1_000.0}
@@ -236,7 +236,7 @@ def test_without_its_page_nothing_is_decided(desk: Desk, monkeypatch: pytest.Mon
 
 def test_refused_model_is_registered_as_refused(desk: Desk) -> None:
     """A model below the shipped floors gets a version that says refused and why, and cannot be promoted."""
-    outcome = desk.judge(desk.runs.weak, load_policy(INSTANCE.promotion_policy))
+    outcome = desk.judge(desk.runs.weak, load_policy(INSTANCE))
     assert outcome.status is Status.REFUSE
     info = desk.registry.info(outcome.version)
     assert info.tags[GATE] == "refused"

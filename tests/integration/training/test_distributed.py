@@ -27,7 +27,7 @@ from ctcd.training.train import train
 pytestmark = pytest.mark.integration
 
 DAY = date(2025, 8, 31)
-SMOKE = load_profile("smoke", INSTANCE.training_profiles)
+SMOKE = load_profile("smoke", INSTANCE)
 TWO = Profile(
     name="two",
     description="",

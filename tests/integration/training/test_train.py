@@ -40,7 +40,7 @@ pytestmark = pytest.mark.integration
 BASE_DT = date(2025, 8, 31)
 ROWS = 2_000
 SEED = 11
-SMOKE = load_profile("smoke", INSTANCE.training_profiles)
+SMOKE = load_profile("smoke", INSTANCE)
 TWO = Profile(
     name="two",
     description="",
@@ -264,7 +264,7 @@ def test_a_killed_training_can_be_run_again(frame: pd.DataFrame, settings: Setti
             if task == "trial 1 of 1" and done == 5:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        plan = Plan(profile=load_profile("smoke", INSTANCE.training_profiles), base_dt=date(2025, 8, 31))
+        plan = Plan(profile=load_profile("smoke", INSTANCE), base_dt=date(2025, 8, 31))
         train(pd.read_parquet({str(tmp_path / "frame.parquet")!r}), CONTRACT, plan,
               settings=Settings(home={str(settings.home)!r}, seed={SEED}, threads=1), progress=die)
     """
@@ -373,7 +373,7 @@ def many() -> pd.DataFrame:
 
 def test_fast_profile_reaches_its_floors(many: pd.DataFrame, settings: Settings) -> None:
     """On 20,000 rows the fast profile reaches accuracy 0.69 and macro F1 0.665, and beats the baselines."""
-    report = run(many, settings, profile=load_profile("fast", INSTANCE.training_profiles), seed=42)
+    report = run(many, settings, profile=load_profile("fast", INSTANCE), seed=42)
     assert report.holdout.accuracy >= 0.69
     assert report.holdout.macro_f1 >= 0.665
     for baseline in ("majority_class", "logistic_regression"):

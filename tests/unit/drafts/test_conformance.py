@@ -69,7 +69,7 @@ def profiled(instance: Instance, estimator: str, fixed: str = "") -> None:
 
 def checked(instance: Instance, frame: pd.DataFrame, estimator: str, fixed: str = "") -> Conformance:
     profiled(instance, estimator, fixed)
-    return check_estimator(load_profile("fast", instance.training_profiles), instance, frame)
+    return check_estimator(load_profile("fast", instance), instance, frame)
 
 
 @pytest.mark.slow

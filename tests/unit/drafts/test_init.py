@@ -104,7 +104,7 @@ def test_no_row_of_the_data_is_repeated_as_an_example(drafted: Instance) -> None
 @pytest.mark.slow
 def test_the_policy_is_measured(drafted: Instance, table: Path) -> None:
     """Floors lie between a trivial model and a regression; slices have enough rows of the holdout."""
-    policy = load_policy(drafted.promotion_policy)
+    policy = load_policy(drafted)
     assert isinstance(policy.floors.macro_f1, float)
     assert 0.5 < policy.floors.macro_f1 < 1
     assert not any(isinstance(floor, Disabled) for floor in policy.floors.recall.values())
@@ -459,7 +459,7 @@ def test_a_class_that_no_baseline_finds_has_no_floor(tmp_path: Path) -> None:
     """Neither real nor synthetic data give reason for a floor of a rare class about which the columns say nothing."""
     columns = some(600)
     columns["y"] = np.where(np.arange(600) % 40 == 0, "rare", columns["y"])
-    policy = load_policy(drafted_from(columns, tmp_path).promotion_policy)
+    policy = load_policy(drafted_from(columns, tmp_path))
     floors = policy.floors.recall
     assert floors.pop("rare") == Disabled(
         disabled=True, reason="a regression reaches 0.00: nothing says what a model can"
@@ -497,8 +497,7 @@ def test_truths_and_two_numbers_are_sliced(tmp_path: Path) -> None:
         "foreign": np.where(random.random(1_000) < 0.3, "True", "False"),
     }
     instance = drafted_from(columns, tmp_path)
-    policy = load_policy(instance.promotion_policy)
-    policy.require_contract(instance.contract)
+    policy = load_policy(instance)
     assert isinstance(policy.slices, Slices)
     assert (policy.slices.by["sex"], policy.slices.by["foreign"]) == ([1], "each value")
     assert len(policy.slices.by) == SLICED

@@ -82,7 +82,7 @@ def test_a_name_that_is_no_estimator_is_refused(model: Path, name: str, reported
     profiles = model.with_name("training.toml")
     profiles.write_text(f'[one]\ndescription = ""\nestimator = "{name}"\nfixed = {{}}\ngrid = {{}}\n')
     with pytest.raises(UsageError, match=re.escape(reported)) as refused:
-        load_profile("one", profiles)
+        load_profile("one", load_instance(model.parent))
     assert refused.value.where == f"{profiles} [one]"
 
 
@@ -129,7 +129,7 @@ def test_a_module_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     profiles = file.with_name("training.toml")
     profiles.write_text('[odd]\ndescription = "x"\nestimator = "missing:Ours"\n[odd.fixed]\n[odd.grid]\n')
     with pytest.raises(UsageError, match=r"training\.toml \[odd\]: .*missing\.py: cannot be read: No such file"):
-        load_profile("odd", profiles)
+        load_profile("odd", load_instance(file.parent))
     with pytest.raises(UsageError, match=r"other\.py.*there is no such file"):
         find_estimator("other:Ours", "")
 

@@ -26,7 +26,7 @@ from ctcd.monitoring.tolerances import Tolerances, load_tolerances
 
 DAY = date(2025, 8, 31)
 BEFORE = DAY - timedelta(days=1)
-TOLERANCES = load_tolerances(INSTANCE.monitoring_policy)
+TOLERANCES = load_tolerances(INSTANCE)
 GOOD = Answer(passed=True, observed="", failed=0)
 BAD = Answer(passed=False, observed="-1, -2", failed=2)
 MOVED = Answer(passed=False, observed="150", failed=0)

@@ -35,7 +35,7 @@ from ctcd.store.engine import transaction
 
 ZONE = ZoneInfo("Asia/Seoul")
 DAY = date(2025, 9, 3)  # a Wednesday
-LIMITS = load_tolerances(INSTANCE.monitoring_policy).drift
+LIMITS = load_tolerances(INSTANCE).drift
 GROUP = CONTRACT.group.name
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 

@@ -31,7 +31,7 @@ ZONE = ZoneInfo("Asia/Seoul")
 DAY = date(2025, 9, 3)
 CLASSES = CONTRACT.classes
 KEY, GROUP, EVENT, LABEL = (each.name for each in (CONTRACT.key, CONTRACT.group, CONTRACT.event_date, CONTRACT.label))
-SLICES = load_policy(INSTANCE.promotion_policy).slices
+SLICES = load_policy(INSTANCE).slices
 assert isinstance(SLICES, Slices)
 BY_GRADE = SLICES.model_copy(update={"by": {"grade": "each value", "power": [20.0]}, "min_rows": 30})
 

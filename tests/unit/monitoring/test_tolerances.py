@@ -1,17 +1,20 @@
 import tomllib
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support.instance import CONTRACT, INSTANCE
 
+from ctcd.contract.instance import Instance
 from ctcd.errors import UsageError
 from ctcd.monitoring.tolerances import DEFAULT, load_tolerances
 
 TEXT = INSTANCE.monitoring_policy.read_text(encoding="utf-8")
 
 
-def changed(tmp_path: Path, **values: object) -> Path:
-    """Return a copy of the tolerances with changes; a value of None removes the key, `drift_` leads to the table `drift`."""
+def changed(tmp_path: Path, **values: object) -> Instance:
+    """Return the instance with other tolerances; None removes a key, `drift_` leads to the table `drift`."""
     document = {name: value for name, value in tomllib.loads(TEXT).items() if name != "drift"}
     drift = {f"drift_{name}": value for name, value in tomllib.loads(TEXT)["drift"].items()} | {"drift_ignored": "{}"}
     lines = [
@@ -19,14 +22,13 @@ def changed(tmp_path: Path, **values: object) -> Path:
         for name, value in (document | drift | values).items()
         if value is not None
     ]
-    path = tmp_path / "monitoring.toml"
-    path.write_text("\n".join(lines))
-    return path
+    (tmp_path / "monitoring.toml").write_text("\n".join(lines))
+    return replace(INSTANCE, folder=tmp_path)
 
 
 def test_the_tolerances_of_the_contract_can_be_used() -> None:
     """The instance's file is valid, and every class can have the minimum share."""
-    assert load_tolerances(INSTANCE.monitoring_policy).min_class_share * len(CONTRACT.classes) < 1
+    assert load_tolerances(INSTANCE).min_class_share * len(CONTRACT.classes) < 1
 
 
 @pytest.mark.parametrize(
@@ -58,36 +60,33 @@ def test_the_tolerances_of_the_contract_can_be_used() -> None:
 )
 def test_what_would_weaken_the_data_monitor_is_refused(tmp_path: Path, values: dict[str, object], problem: str) -> None:
     """Unknown keys, missing limits, and limits that accept everything or nothing are refused by name."""
-    assert load_tolerances(changed(tmp_path)) == load_tolerances(INSTANCE.monitoring_policy)
+    assert load_tolerances(changed(tmp_path)) == load_tolerances(INSTANCE)
     with pytest.raises(UsageError, match=problem):
         load_tolerances(changed(tmp_path, **values))
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     """A missing file gives a one-line error that names it."""
-    with pytest.raises(UsageError, match=r"nowhere.toml: cannot be read"):
-        load_tolerances(tmp_path / "nowhere.toml")
+    with pytest.raises(UsageError, match=r"monitoring\.toml: cannot be read"):
+        load_tolerances(replace(INSTANCE, folder=tmp_path))
 
 
 def test_an_instance_from_before_there_was_drift_has_its_limits(tmp_path: Path) -> None:
     """A file without the table has the limits that a drafted one gets; a table that is there has to be whole."""
-    path = tmp_path / "monitoring.toml"
-    path.write_text(TEXT[: TEXT.index("[drift]")])
-    assert load_tolerances(path).drift == DEFAULT == load_tolerances(INSTANCE.monitoring_policy).drift
+    (tmp_path / "monitoring.toml").write_text(TEXT[: TEXT.index("[drift]")])
+    assert load_tolerances(replace(INSTANCE, folder=tmp_path)).drift == DEFAULT == load_tolerances(INSTANCE).drift
 
 
-def test_limits_that_cannot_hold_for_a_contract_are_refused() -> None:
+def test_limits_that_cannot_hold_for_a_contract_are_refused(tmp_path: Path) -> None:
     """Too few rows for so many features and so few false alarms, and a column that is no feature, by key, value and rule."""
-    ours = load_tolerances(INSTANCE.monitoring_policy).drift
-    ours.require_contract(CONTRACT)
-    rare = ours.model_copy(update={"false_alarms_per_year": 1e-17, "smallest_sample": 200})
+    rare = partial(changed, tmp_path, drift_false_alarms_per_year=1e-17)
     with pytest.raises(
         UsageError, match=r"drift\.smallest_sample: 200 rows show only a PSI above 0\.\d+, more than 0\.5"
     ):
-        rare.require_contract(CONTRACT)
-    rare.model_copy(update={"smallest_sample": 20_000}).require_contract(CONTRACT)
+        load_tolerances(rare(drift_smallest_sample=200))
+    load_tolerances(rare(drift_smallest_sample=20_000))
     with pytest.raises(UsageError, match=r"drift\.ignored: colour: not a feature"):
-        ours.model_copy(update={"ignored": {"colour": "it is not there"}}).require_contract(CONTRACT)
+        load_tolerances(changed(tmp_path, drift_ignored='{colour = "it is not there"}'))
 
 
 def test_an_ignored_column_is_no_other_one_whose_name_begins_like_it() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.instance import CONTRACT, INSTANCE
 
-from ctcd.contract.spec import Kind
+from ctcd.contract.spec import Contract, Kind
 from ctcd.errors import UsageError
 from ctcd.model.threshold import Threshold
 from ctcd.promotion.policy import Disabled, Policy, load_policy, switches
@@ -22,6 +22,13 @@ SHIPPED: dict[str, Any] = tomllib.loads(INSTANCE.promotion_policy.read_text(enco
 
 
 BINARY = {"positive": "yes", "threshold": 0.3, "roc_auc": 0.6, "average_precision": 0.4}
+
+
+def of_classes(*classes: str) -> Contract:
+    """Return the contract with other classes."""
+    contract = replace(CONTRACT)
+    vars(contract)["classes"] = classes  # a cached property
+    return contract
 
 
 def changed(path: str, value: object, policy: dict[str, Any] = SHIPPED) -> dict[str, Any]:
@@ -50,16 +57,15 @@ def toml(data: dict[str, Any], prefix: str = "") -> str:
     return "\n".join(lines)
 
 
-def load(data: dict[str, Any], folder: Path) -> Policy:
-    path = folder / "policy.toml"
-    path.write_text(toml(data))
-    return load_policy(path)
+def load(data: dict[str, Any], folder: Path, contract: Contract = CONTRACT) -> Policy:
+    instance = replace(INSTANCE, folder=folder, contract=contract)
+    instance.promotion_policy.write_text(toml(data))
+    return load_policy(instance)
 
 
 def test_shipped_policy_is_valid_and_covers_every_class() -> None:
     """The instance's policy loads, and has a floor for each class."""
-    policy = load_policy(INSTANCE.promotion_policy)
-    policy.require_contract(CONTRACT)
+    policy = load_policy(INSTANCE)
     assert all(isinstance(floor, float) for floor in policy.floors.recall.values())
     assert not isinstance(policy.comparison, Disabled)
 
@@ -119,16 +125,15 @@ def test_rule_that_is_missing_unknown_or_without_effect_is_refused(path: str, va
         load(changed(path, value), tmp_path)
     assert path in str(refusal.value) or path.rpartition(".")[0] in str(refusal.value)
     assert "switched off with { disabled = true" in str(refusal.value)
-    assert "policy.toml" in str(refusal.value)
+    assert "promotion.toml" in str(refusal.value)
 
 
-@pytest.mark.parametrize(
-    "path", [path.replace("CLASS", CONTRACT.classes[0]) for path in ("slices.max_drop", *switches(Policy))]
-)
+@pytest.mark.parametrize("path", [path.replace("CLASS", "yes") for path in ("slices.max_drop", *switches(Policy))])
 def test_rule_can_be_switched_off_with_a_reason(path: str, tmp_path: Path) -> None:
     """Every rule that the hint names can be switched off by replacing its limit with a reason."""
     value = {"disabled": True, "reason": "the first model of a new contract"}
-    policy: Any = load(changed(path, value, SHIPPED | {"binary": BINARY}), tmp_path)
+    rules = changed("floors.recall", {"no": 0.1, "yes": 0.1}, SHIPPED | {"binary": BINARY})
+    policy: Any = load(changed(path, value, rules), tmp_path, of_classes("no", "yes"))
     for name in path.split("."):
         policy = policy[name] if isinstance(policy, dict) else getattr(policy, name)
     assert isinstance(policy, Disabled)
@@ -159,12 +164,10 @@ def test_what_may_be_switched_off_is_listed() -> None:
 def test_class_without_a_floor_or_of_another_contract_is_named(tmp_path: Path) -> None:
     """Recall floors are those of the contract's classes, no more and no fewer."""
     floors = SHIPPED["floors"]["recall"]
-    more = load(changed("floors.recall", floors | {"Brilliant": 0.5}), tmp_path)
     with pytest.raises(UsageError, match=r"promotion policy, floors\.recall: Brilliant is not a class"):
-        more.require_contract(CONTRACT)
-    fewer = load(changed(f"floors.recall.{CONTRACT.classes[-1]}", None), tmp_path)
+        load(changed("floors.recall", floors | {"Brilliant": 0.5}), tmp_path)
     with pytest.raises(UsageError, match=f"no floor for class {CONTRACT.classes[-1]}"):
-        fewer.require_contract(CONTRACT)
+        load(changed(f"floors.recall.{CONTRACT.classes[-1]}", None), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -183,14 +186,9 @@ def test_a_positive_class_is_one_of_two(
     classes: tuple[str, ...], changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     """A policy for two classes names one of them; for more classes, or without it, there is no threshold."""
-    contract = replace(CONTRACT)
-    vars(contract)["classes"] = classes  # a cached property
-    rules = copy.deepcopy(SHIPPED) | {"binary": BINARY | changes}
-    rules["floors"]["recall"] = dict.fromkeys(classes, 0.1)
-    policy = load(rules, tmp_path)
+    rules = changed("floors.recall", dict.fromkeys(classes, 0.1), SHIPPED | {"binary": BINARY | changes})
     with pytest.raises(UsageError, match=message) if message else nullcontext():
-        policy.require_contract(contract)
-    assert policy.threshold == Threshold(positive=changes.get("positive", "yes"), value=0.3)
+        assert load(rules, tmp_path, of_classes(*classes)).threshold == Threshold(positive="yes", value=0.3)
     assert load(SHIPPED, tmp_path).threshold is None
 
 
@@ -217,7 +215,7 @@ def test_slices_that_cannot_be_cut_are_named(tmp_path: Path) -> None:
     text = next(column.name for column in CONTRACT.model_inputs if column.kind is Kind.CATEGORY)
     wrong = {CONTRACT.label.name: "each value", number: "each value", text: [1.0], "nothing": "each value"}
     with pytest.raises(UsageError) as refusal:
-        load(changed("slices.by", wrong), tmp_path).require_contract(CONTRACT)
+        load(changed("slices.by", wrong), tmp_path)
     for message in (
         f"{CONTRACT.label.name} is not an input",
         f"{number} is a number: give the edges",
@@ -226,16 +224,17 @@ def test_slices_that_cannot_be_cut_are_named(tmp_path: Path) -> None:
         "promotion policy, slices.by: ",
     ):
         assert message in str(refusal.value)
-    load(changed("slices.by", {number: [1.0], text: "each value"}), tmp_path).require_contract(CONTRACT)
+    load(changed("slices.by", {number: [1.0], text: "each value"}), tmp_path)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     """A named pipe in place of a file, policy or profiles, is refused at once: reading it would wait for a writer."""
-    pipe = tmp_path / "policy.toml"
-    os.mkfifo(pipe)
+    instance = replace(INSTANCE, folder=tmp_path)
+    for pipe in (instance.promotion_policy, instance.training_profiles):
+        os.mkfifo(pipe)
     for read in (load_policy, partial(load_profile, "fast")):
-        with pytest.raises(UsageError, match=r"policy\.toml: cannot be read: it is not a regular file"):
-            read(pipe)
+        with pytest.raises(UsageError, match=r"\.toml: cannot be read: it is not a regular file"):
+            read(instance)
 
 
 @pytest.mark.parametrize(
@@ -250,9 +249,9 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 )
 def test_unreadable_policy_is_named(content: bytes | None, message: str, tmp_path: Path) -> None:
     """A file that is missing, not TOML or not text gives a one-line error with its path."""
-    path = tmp_path / "policy.toml"
+    instance = replace(INSTANCE, folder=tmp_path)
     if content is not None:
-        path.write_bytes(content)
+        instance.promotion_policy.write_bytes(content)
     with pytest.raises(UsageError, match=message) as refusal:
-        load_policy(path)
-    assert str(path) in str(refusal.value)
+        load_policy(instance)
+    assert str(instance.promotion_policy) in str(refusal.value)

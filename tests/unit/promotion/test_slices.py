@@ -62,7 +62,7 @@ def test_every_number_is_in_the_band_that_holds_it(values: list[float], edges: l
 def test_shipped_slices_cut_the_example() -> None:
     """Each column of the policy gives several slices that together are all rows."""
     frame = snapshot_frame(CONTRACT, rows=400)
-    rules = load_policy(INSTANCE.promotion_policy).slices
+    rules = load_policy(INSTANCE).slices
     assert isinstance(rules, Slices)
     found = cut(frame, rules.by)
     assert [slicing.column for slicing in found] == list(rules.by)

@@ -1,6 +1,7 @@
 """The service levels say what must hold under load, and a run that violates them is refused."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def broken(measured: Measured) -> list[str]:
 
 def test_the_service_levels_of_an_instance_are_loaded() -> None:
     """The usual shapes are defined, and the reference has 100 users who pause for one to five seconds."""
-    promise = load_service_levels(INSTANCE.service_levels)
+    promise = load_service_levels(INSTANCE)
     assert {"reference", "spike", "soak", "smoke"} <= set(promise.shapes)
     reference = promise.shape("reference")
     assert (reference.wait_seconds, reference.users_at(0), reference.users_at(119.9)) == (
@@ -48,7 +49,7 @@ def test_the_service_levels_of_an_instance_are_loaded() -> None:
 
 def test_stages_run_one_after_another() -> None:
     """Each lasts as many seconds as it defines."""
-    spike = load_service_levels(INSTANCE.service_levels).shape("spike")
+    spike = load_service_levels(INSTANCE).shape("spike")
     counts = [spike.users_at(float(second)) for second in range(61)]
     assert [users and users[0] for users in counts] == [20] * 15 + [200] * 30 + [20] * 15 + [None]
 
@@ -115,10 +116,9 @@ def test_a_regression_is_noticed_beyond_its_slack() -> None:
 )
 def test_incomplete_service_levels_are_refused(tmp_path: Path, text: str, reported: str) -> None:
     """No value has a default that could be forgotten."""
-    path = tmp_path / "service.toml"
-    path.write_text(text)
+    (tmp_path / "service.toml").write_text(text)
     with pytest.raises(UsageError, match=reported):
-        load_service_levels(path)
+        load_service_levels(replace(INSTANCE, folder=tmp_path))
 
 
 def test_limits_without_effect_are_refused() -> None:
@@ -127,8 +127,6 @@ def test_limits_without_effect_are_refused() -> None:
         with pytest.raises(ValueError, match=r"less than|greater than"):
             Limits.model_validate(LIMITS.model_dump() | change)
     with pytest.raises(ValueError, match="the shortest comes first"):
-        Shape.model_validate(
-            load_service_levels(INSTANCE.service_levels).shape("smoke").model_dump() | {"wait_seconds": [2.0, 1.0]}
-        )
+        Shape.model_validate(load_service_levels(INSTANCE).shape("smoke").model_dump() | {"wait_seconds": [2.0, 1.0]})
     with pytest.raises(UsageError, match="'storm' is not one of"):
-        load_service_levels(INSTANCE.service_levels).shape("storm")
+        load_service_levels(INSTANCE).shape("storm")

@@ -1,6 +1,7 @@
 import weakref
 from datetime import date, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,15 @@ def test_a_valid_snapshot_has_its_texts_as_categories(settings: Settings) -> Non
     assert all(isinstance(kind, pd.CategoricalDtype) == (name in texts) for name, kind in valid.frame.dtypes.items())
     assert valid.frame.astype(dict.fromkeys(texts, "str")).equals(rows)
     assert data_hash(valid.frame, CONTRACT) == data_hash(rows, CONTRACT)
+
+
+@pytest.mark.slow
+def test_a_training_opens_the_store_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time connects, and looks whether the schema is up to date."""
+    opened = Mock(wraps=open_store)
+    monkeypatch.setattr(data, "open_store", opened)
+    data.valid_snapshot(settings, None)
+    assert opened.call_count == 1
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ SNAPSHOT: Any = SimpleNamespace(day=DAY, give_up=lambda: FRAME, quarantined=QUAR
 """A snapshot of which stages take the rows and leave none."""
 JUDGED = {
     "registry": REGISTRY,
-    "policy": load_policy(INSTANCE.promotion_policy),
+    "policy": load_policy(INSTANCE),
     "request": INSTANCE.payload.request,
     "run_id": None,
     "today": None,
@@ -71,14 +71,14 @@ JUDGED = {
         {
             "find_reference": "reference of a run",
             "contract": CONTRACT,
-            "limits": load_tolerances(INSTANCE.monitoring_policy).drift,
+            "limits": load_tolerances(INSTANCE).drift,
         },
     ),
 }
 TRAINED = {
     "frame": FRAME,
     "plan": Plan(
-        profile=load_profile("fast", INSTANCE.training_profiles),
+        profile=load_profile("fast", INSTANCE),
         base_dt=DAY,
         threshold=THRESHOLD,
         quarantined=QUARANTINED,
@@ -89,7 +89,7 @@ MONITORED = {
     "engine": STORE,
     "base_dt": DAY,
     "reports": SETTINGS.reports,
-    "tolerances": load_tolerances(INSTANCE.monitoring_policy),
+    "tolerances": load_tolerances(INSTANCE),
     "accept_change": False,
 }
 INGESTED = {"engine": STORE, "source": Path("raw"), "chunk_rows": 123, "replace": False, "today": TODAY}
@@ -101,9 +101,9 @@ SCORED = {"engine": STORE, "scorer": SimpleNamespace(contract_version="of 6"), "
 TOKYO = ZoneInfo("Asia/Tokyo")
 REPLAYED = {"engine": STORE, "registry": REGISTRY, "cache": SETTINGS.scorers}
 PERFORMED = {"engine": STORE, "base_dt": DAY, "period": Period.WEEKLY, "zone": ZoneInfo("Asia/Tokyo")}
-OF_LOG = PERFORMED | {"slices": load_policy(INSTANCE.promotion_policy).slices, "chunk_rows": 123}
+OF_LOG = PERFORMED | {"slices": load_policy(INSTANCE).slices, "chunk_rows": 123}
 DRIFTED = PERFORMED | {
-    "limits": load_tolerances(INSTANCE.monitoring_policy).drift,
+    "limits": load_tolerances(INSTANCE).drift,
     "champion": ("6", "of-6"),
     "find_reference": "reference of a run",
     "chunk_rows": 123,
@@ -335,10 +335,14 @@ def test_rows_are_scored_by_the_champion(
 
 
 @pytest.mark.parametrize(
-    ("stage", "policy"), [("performance", "promotion.policy.Policy"), ("drift", "monitoring.tolerances.Drift")]
+    ("name", "policy"),
+    [
+        *((name, "promotion.policy.Policy") for name in ("training", "gate", "performance")),
+        *((name, "monitoring.tolerances.Drift") for name in ("monitor", "gate", "drift")),
+    ],
 )
 def test_a_policy_that_does_not_fit_the_contract_is_not_used(
-    monkeypatch: pytest.MonkeyPatch, stage: str, policy: str
+    monkeypatch: pytest.MonkeyPatch, name: str, policy: str
 ) -> None:
     """Nothing is read by it, and nothing written: its classes and limits may be those of another contract."""
 
@@ -346,11 +350,15 @@ def test_a_policy_that_does_not_fit_the_contract_is_not_used(
         assert contract == CONTRACT
         raise UsageError("it does not fit")
 
+    stage, path, _ = HANDED_ON[name]
+    monkeypatch.setattr(f"ctcd.{path}", lambda *_, **__: pytest.fail("it was used"))
     monkeypatch.setattr(f"ctcd.{policy}.require_contract", refuse)
-    for name, found in {"open_store": STORE, "open_registry": REGISTRY}.items():
-        monkeypatch.setattr(scoring, name, lambda _, found=found: found)
+    for module in (data, promotion, scoring):
+        for opened, found in (("open_store", STORE), ("open_registry", REGISTRY)):
+            monkeypatch.setattr(module, opened, lambda _, found=found: found, raising=False)
+    monkeypatch.setattr("ctcd.training.runs.TrainingRuns", lambda *given: SimpleNamespace(reference=REFERENCES[given]))
     with pytest.raises(UsageError, match="it does not fit"):
-        getattr(scoring, stage)(SETTINGS, DAY, period="daily")
+        stage(SETTINGS)
 
 
 def test_a_contract_with_drafts_challenges_nobody_in_production(monkeypatch: pytest.MonkeyPatch) -> None:

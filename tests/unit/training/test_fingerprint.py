@@ -13,7 +13,7 @@ from ctcd.training.grid import Profile, load_profile
 GIVEN: dict[str, Any] = {
     "data": "abc",
     "contract": CONTRACT,
-    "profile": load_profile("smoke", INSTANCE.training_profiles),
+    "profile": load_profile("smoke", INSTANCE),
     "base_dt": date(2025, 8, 31),
     "seed": 1,
 }
@@ -64,12 +64,8 @@ def test_equal_trainings_have_equal_fingerprints() -> None:
     [
         {"data": "abd"},
         {"contract": replace(CONTRACT, version="1.0.1")},
-        {"profile": load_profile("fast", INSTANCE.training_profiles)},
-        {
-            "profile": load_profile("smoke", INSTANCE.training_profiles).model_copy(
-                update={"grid": {"border_count": [32]}}
-            )
-        },
+        {"profile": load_profile("fast", INSTANCE)},
+        {"profile": load_profile("smoke", INSTANCE).model_copy(update={"grid": {"border_count": [32]}})},
         {"profile": GIVEN["profile"].model_copy(update={"code": "0" * 64})},
         {"base_dt": date(2025, 8, 30)},
         {"seed": 2},

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def profile(fixed: dict[str, Any], grid: dict[str, list[Any]]) -> Profile:
 
 def test_full_is_the_reference_grid() -> None:
     """The full profile is depth 7, 8, 9 by rsm 0.8, 0.9, 1.0 by l2_leaf_reg 3, 5, 7, stopped after 50 of at most 2000."""
-    trials = load_profile("full", INSTANCE.training_profiles).trials()
+    trials = load_profile("full", INSTANCE).trials()
     values = [trial.to_dict() for trial in trials]
     assert {(trial["depth"], trial["rsm"], trial["l2_leaf_reg"]) for trial in values} == {
         (depth, rsm, reg) for depth in (7, 8, 9) for rsm in (0.8, 0.9, 1.0) for reg in (3.0, 5.0, 7.0)
@@ -37,7 +38,7 @@ def test_full_is_the_reference_grid() -> None:
 @pytest.mark.parametrize(("name", "most"), [("fast", 6), ("smoke", 1)])
 def test_small_profiles_are_small(name: str, most: int) -> None:
     """The demo's profile has a few trials, the one for tests has one."""
-    assert 1 <= len(load_profile(name, INSTANCE.training_profiles).trials()) <= most
+    assert 1 <= len(load_profile(name, INSTANCE).trials()) <= most
 
 
 def test_a_profile_tries_every_combination() -> None:
@@ -90,7 +91,7 @@ def test_a_grid_that_makes_no_sense_is_refused(grid: dict[str, list[Any]], messa
 def test_unknown_profile_names_the_known_ones() -> None:
     """An unknown profile gives a one-line error that lists the existing ones."""
     with pytest.raises(UsageError, match=r"no profile 'fats'.*fast, full, baseline, smoke"):
-        load_profile("fats", INSTANCE.training_profiles)
+        load_profile("fats", INSTANCE)
 
 
 @pytest.mark.parametrize(
@@ -108,12 +109,12 @@ def test_a_wrong_file_ends_in_one_line(tmp_path: Path, text: str, message: str) 
     path = tmp_path / "training.toml"
     path.write_text(text)
     with pytest.raises(UsageError, match=message) as caught:
-        load_profile("p", path)
+        load_profile("p", replace(INSTANCE, folder=tmp_path))
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_ends_in_one_line(tmp_path: Path) -> None:
     """A file that is not there is refused with its name."""
-    with pytest.raises(UsageError, match=r"none\.toml: cannot be read"):
-        load_profile("p", tmp_path / "none.toml")
+    with pytest.raises(UsageError, match=r"training\.toml: cannot be read"):
+        load_profile("p", replace(INSTANCE, folder=tmp_path))

@@ -21,7 +21,7 @@ from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import Split, split_by_group
 from ctcd.training.trial import CURVE_POINTS, Trial, fit_trial, labelled_part, prepared
 
-PARAMS = load_profile("smoke", INSTANCE.training_profiles).trials()[0]
+PARAMS = load_profile("smoke", INSTANCE).trials()[0]
 
 
 @pytest.fixture(scope="module")
