@@ -1,10 +1,15 @@
-"""Files that are written atomically: a reader finds the old content or the new one, never a part of it; and their paths."""
+"""Files that are written atomically, so that a reader finds the old content or the new one, and their paths.
+
+Folders cannot be replaced in one step; see `replacing_folder`.
+"""
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +99,54 @@ def write_text(path: Path, text: str) -> None:
     """Replace the content of a file atomically, in UTF-8; see `replacing`."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a path for a new folder, which takes the place of the folder `path` if the block succeeds.
+
+    Either may be a file, too. If the block fails, the old folder stays; it is not touched if the new one has the same
+    files. A lock file beside it is held while the block runs, so that callers take turns.
+
+    Readers hold no lock. Between the two renames, for an instant, they find no folder, and of several files that they
+    open, some may be old and some new. If a process is killed between the renames, there is no folder until the next
+    call, which puts the old one back first.
+
+    Raises:
+        OSError: the folders cannot be written to.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.unfinished")
+    new, old = scratch / "new", scratch / "old"
+
+    def clean() -> None:
+        if old.exists() and not path.exists():  # this or an earlier call ended between the renames
+            old.rename(path)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    with locked(path.with_name(f".{path.name}.lock")):
+        clean()
+        scratch.mkdir()
+        try:
+            yield new
+            if not path.exists():
+                new.rename(path)
+            elif digest_of(new) != digest_of(path):
+                path.rename(old)
+                new.rename(path)
+        finally:
+            clean()
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and contents of the files in a folder."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    parts = [f"{file.relative_to(path).as_posix()}\0{digest_of(file)}" for file in files]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def claim(lock: Path) -> int | None:

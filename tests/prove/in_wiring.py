@@ -66,9 +66,9 @@ DEFECTS = [
     ),
     _code(
         "scorer of another registry's version of the same number", "registry/versions.py",
-        'return self.fetch_scorer(info.version, cache / f"{info.version}-{info.run_id}")',
-        'return next(cache.glob(f"{info.version}-*"), None) or self.fetch_scorer(\n'
-        '            info.version, cache / f"{info.version}-{info.run_id}"\n        )',
+        '        folder = cache / f"{info.version}-{info.run_id}"\n',
+        '        if found := next(cache.glob(f"{info.version}-*"), None):\n            return found\n'
+        '        folder = cache / f"{info.version}-{info.run_id}"\n',
         f"{DEFAULTS}::test_a_second_registry_in_the_same_home_has_its_own_version_1",
     ),
     _code(
@@ -497,6 +497,11 @@ DEFECTS = [
         "predictions lost between two renames", "scoring/output_folder.py",
         'if each.suffix == ".old" and not self.path.exists():', 'if each.suffix == ".old" and self.path.exists():',
         f"{ON_SPARK}a_kill_between_two_renames_loses_no_predictions",
+    ),
+    _code(
+        "folder that a kill between two renames costs", "files.py",
+        "if old.exists() and not path.exists():", "if False:",
+        "unit/test_files.py::test_a_kill_while_a_folder_is_replaced_loses_nothing",
     ),
     _code(
         "incomplete folder of predictions taken for a complete one", "scoring/output_folder.py",

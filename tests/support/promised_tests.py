@@ -143,7 +143,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
 
 TESTS = {f"{folder}/test_{name}.py": number for folder, names in _BY_FOLDER.items() for name, number in names.items()}
 
-_ALL = {"code": 258, "configuration": 61, "data": 34, "model": 21, "payload": 15, "service": 156, "workflow": 184}
+_ALL = {"code": 259, "configuration": 61, "data": 34, "model": 21, "payload": 15, "service": 156, "workflow": 184}
 _QUICK = {"code": 0, "configuration": 57, "data": 22, "model": 21, "payload": 5, "service": 4, "workflow": 175}
 DEFECTS = _ALL | {f"quick {area}": number for area, number in _QUICK.items()}
 """By area: what `make prove` plants, and what of it `make test` does."""

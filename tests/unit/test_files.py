@@ -1,13 +1,16 @@
-"""A file is replaced as a whole or not at all."""
+"""A file or a folder is replaced as a whole or not at all."""
 
 import os
 import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ctcd.errors import UsageError
-from ctcd.files import leftovers, replacing, write_text, writing_to
+from ctcd.files import leftovers, replacing, replacing_folder, write_text, writing_to
 
 
 def test_a_file_is_written_into_a_new_folder(tmp_path: Path) -> None:
@@ -125,3 +128,149 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         write_text(tmp_path / "file" / "x.txt", "text")
+
+
+def fill(folder: Path, name: str) -> None:
+    """Make a folder with one file."""
+    folder.mkdir()
+    (folder / name).touch()
+
+
+def below(folder: Path) -> list[str]:
+    """Return all that a folder holds but lock files."""
+    return sorted(each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.suffix != ".lock")
+
+
+def test_the_old_folder_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
+    """Until then a reader finds the old one; afterwards the new one, without a file of the old one."""
+    path = tmp_path / "made" / "folder"
+    with replacing_folder(path) as new:
+        fill(new, "old")
+        assert not path.exists()
+    with replacing_folder(path) as new:
+        fill(new, "new")
+        assert below(path) == ["old"]
+    assert below(path.parent) == ["folder", "folder/new"]
+
+
+@pytest.mark.parametrize("old", ["old", None])
+def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path: Path, old: str | None) -> None:
+    """If the block fails, what it has made is deleted."""
+    path = tmp_path / "folder"
+    if old is not None:
+        fill(path, old)
+    before = below(tmp_path)
+    with pytest.raises(RuntimeError, match="disk"), replacing_folder(path) as new:  # noqa: PT012 -- it fails half-way
+        fill(new, "half of it")
+        raise RuntimeError("disk")
+    assert below(tmp_path) == before
+
+
+def test_an_interrupt_between_the_renames_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends the call in that instant, the old folder is there afterwards."""
+    path, rename = tmp_path / "folder", Path.rename
+    fill(path, "old")
+
+    def interrupted(source: Path, target: Path) -> Path:
+        if source.name == "new":
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), replacing_folder(path) as new:
+        fill(new, "new")
+    assert below(tmp_path) == ["folder", "folder/old"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+
+from ctcd.files import replacing_folder
+
+rename, left = Path.rename, int(sys.argv[2])
+
+def end_after_the_last():
+    if not left:
+        os._exit(9)  # nothing is cleaned up, as after SIGKILL
+
+def renamed(path, target):
+    global left
+    rename(path, target)
+    left -= 1
+    end_after_the_last()
+
+Path.rename = renamed
+with replacing_folder(Path(sys.argv[1])) as new:
+    new.mkdir()
+    (new / "new").touch()
+    end_after_the_last()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("renames", "kept"), [(0, "old"), (1, "old"), (2, "new")])
+def test_a_kill_while_a_folder_is_replaced_loses_nothing(tmp_path: Path, renames: int, kept: str) -> None:
+    """The next call, even one that fails, puts back what was there and deletes what the killed process left."""
+    path = tmp_path / "folder"
+    fill(path, "old")
+    command = [sys.executable, "-c", KILLED, str(path), str(renames)]
+    assert subprocess.run(command, check=False).returncode == 9  # noqa: S603 - our own program
+    assert path.exists() == (renames != 1)
+    with pytest.raises(RuntimeError, match="disk"), replacing_folder(path):
+        raise RuntimeError("disk")
+    assert below(tmp_path) == ["folder", f"folder/{kept}"]
+    with replacing_folder(path) as new:
+        fill(new, "newest")
+    assert below(tmp_path) == ["folder", "folder/newest"]
+
+
+@pytest.mark.slow
+def test_those_who_replace_a_folder_take_turns(tmp_path: Path) -> None:
+    """A second one waits until the first one is done; of many at once, the last one wins, and all succeed."""
+    path = tmp_path / "folder"
+
+    def replaced(name: str) -> None:
+        with replacing_folder(path) as new:
+            fill(new, name)
+
+    with ThreadPoolExecutor(4) as pool:
+        with replacing_folder(path) as new:
+            second = pool.submit(replaced, "second")
+            with pytest.raises(TimeoutError):
+                second.result(0.2)
+            fill(new, "first")
+        second.result()
+        assert below(tmp_path) == ["folder", "folder/second"]
+        names = [f"{number}" for number in range(20)]
+        list(pool.map(replaced, names))
+    assert below(tmp_path) in [["folder", f"folder/{name}"] for name in names]
+
+
+def test_a_folder_with_the_same_files_is_not_touched(tmp_path: Path) -> None:
+    """Whoever reads it meanwhile misses none of them; if one of them has other content, the folder is another one."""
+    path = tmp_path / "folder"
+    fill(path, "name")
+    before = path.stat().st_ino
+    with replacing_folder(path) as new:
+        fill(new, "name")
+    assert path.stat().st_ino == before
+    with replacing_folder(path) as new:
+        fill(new, "name")
+        (new / "name").write_text("other")
+    assert path.stat().st_ino != before
+    assert (path / "name").read_text() == "other"
+
+
+def test_a_file_and_a_folder_can_replace_each_other(tmp_path: Path) -> None:
+    """The model of an estimator is the one or the other."""
+    path = tmp_path / "model"
+    fill(path, "old")
+    with replacing_folder(path) as new:
+        new.write_text("new")
+    assert path.read_text() == "new"
+    with replacing_folder(path) as new:
+        fill(new, "newest")
+    assert below(tmp_path) == ["model", "model/newest"]

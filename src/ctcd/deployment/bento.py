@@ -18,7 +18,7 @@ import ctcd
 from ctcd.contract.instance import Instance
 from ctcd.contract.spec import Contract
 from ctcd.errors import UsageError
-from ctcd.files import locked
+from ctcd.files import replacing_folder
 from ctcd.model.scorer import estimator_of
 from ctcd.model.served import INFO_FILE, MODEL_FOLDER, ModelInfo, load_scorer
 from ctcd.serving.launch import CONTRACTS, bentoml_environment
@@ -52,8 +52,8 @@ def build(
 ) -> BentoReport:
     """Build the Bento `<contract name>:v<version>` in `settings.bentoml_home`, with the instance in it.
 
-    A Bento with the same content is kept; one with other content is replaced once the new one is complete. The git
-    revision of the code becomes one of its labels.
+    A Bento with the same content is kept; one with other content is replaced once the new one is complete. A service
+    that starts in the instant between finds none. The git revision of the code becomes one of its labels.
 
     Raises:
         NotFound: a file of the model is missing.
@@ -80,11 +80,8 @@ def build(
             # In a home of its own, so that a build that fails or is killed leaves the Bento that is there.
             home = Path(folder) / "home"
             _run_bentoml(context, label, settings, home)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with locked(target.with_name(f".{label}.lock")):  # another build may end at the same time
-                if target.exists():
-                    target.rename(Path(folder) / "replaced")
-                (home / "bentos" / name / label).rename(target)
+            with replacing_folder(target) as new:  # another build may end at the same time
+                (home / "bentos" / name / label).rename(new)
     return BentoReport(tag=f"{name}:{label}", path=str(target), digest=digest, reused=reused)
 
 

@@ -25,9 +25,10 @@ from ctcd.contract.policy_file import read_toml
 from ctcd.contract.spec import Contract, Kind, names
 from ctcd.drafts.check import synthetic_frame
 from ctcd.errors import DataRefused
+from ctcd.files import digest_of
 from ctcd.model.metrics import checked_probabilities
 from ctcd.model.probes import UNSEEN, save_probes, verify_probes
-from ctcd.model.scorer import Scorer, digest_of
+from ctcd.model.scorer import Scorer
 from ctcd.training.grid import Profile, load_profile
 from ctcd.training.preprocess import fit_encoder
 from ctcd.training.split import Split, split_by_group

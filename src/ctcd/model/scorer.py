@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ctcd.errors import UsageError
+from ctcd.files import digest_of
 from ctcd.model.artifact import reading
 from ctcd.model.encoder import Encoder
 from ctcd.model.estimator import CATBOOST, Estimator, find_estimator
@@ -223,13 +224,3 @@ def _require_whole(data: dict[str, Any], path: Path) -> None:
 def _digest_of(description: Mapping[str, Any]) -> str:
     others = {name: value for name, value in description.items() if name != SELF_DIGEST}
     return hashlib.sha256(json.dumps(others, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and contents of the files in a folder."""
-    if not path.is_dir():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    parts = [f"{file.relative_to(path).as_posix()}\0{digest_of(file)}" for file in files]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

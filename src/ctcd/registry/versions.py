@@ -7,7 +7,6 @@ could interleave: run one at a time, as the workflows (concurrency group) and th
 
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from mlflow.entities.model_registry import ModelVersion
 from ctcd.contract.spec import Contract
 from ctcd.contract.traffic import Experiment
 from ctcd.errors import GateRefused, NotFound
+from ctcd.files import replacing_folder
 from ctcd.registry import NOT_GIVEN, traffic
 from ctcd.registry.history import Change, History, What
 from ctcd.registry.tracking import connect, require_artifacts, translate_mlflow_errors, unless_exists, unless_missing
@@ -600,16 +600,20 @@ class Registry:
     def scorer_folder(self, info: RegisteredVersion, cache: Path) -> Path:
         """Download the files of a version's scorer into a folder of its own in `cache`, and return that folder.
 
-        The files of an earlier call are replaced atomically.
+        They are always downloaded, since they may have been repaired in the registry. Those of an earlier call stay if
+        they are the same, so that whoever reads them meanwhile misses none; otherwise see `replacing_folder`.
 
         Raises:
             NotFound: its model has no scorer.
         """
         # The run distinguishes it from a version with the same number in another registry.
-        return self.fetch_scorer(info.version, cache / f"{info.version}-{info.run_id}")
+        folder = cache / f"{info.version}-{info.run_id}"
+        with replacing_folder(folder) as new:
+            self.fetch_scorer(info.version, new)
+        return folder
 
     def fetch_scorer(self, version: str, into: Path) -> Path:
-        """Download the files of a version's scorer into a folder, replacing its content; return the folder.
+        """Download the files of a version's scorer into a new folder, which is complete once it exists; return it.
 
         Raises:
             NotFound: the version does not exist, its model has no scorer, or the home was moved.
@@ -622,9 +626,7 @@ class Registry:
                 raise self._no_scorer(version) from error
             if not found.is_dir():
                 raise self._no_scorer(version)
-            if into.exists():
-                into.rename(Path(scratch) / "old")
-            shutil.move(found, into)
+            found.rename(into)
         return into
 
     def _no_scorer(self, version: str) -> NotFound:

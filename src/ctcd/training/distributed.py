@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound, UsageError
-from ctcd.files import write_text
+from ctcd.files import replacing_folder, write_text
 from ctcd.model.encoder import Encoder
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
@@ -117,12 +117,8 @@ def run_trial(
     estimator = prepared(job.profile.kind, split.train, _encoder(folder))
     train, validation = (labelled_part(part, estimator, contract) for part in (split.train, split.validation))
     model, trial = job.fit(index, estimator, train, validation, contract, threads=settings.threads, progress=progress)
-    with TemporaryDirectory(prefix=".unfinished-", dir=folder) as scratch:
-        unfinished, place = Path(scratch) / "model", _model(folder, index)
+    with replacing_folder(_model(folder, index)) as unfinished:
         model.save(unfinished)
-        if place.is_dir():  # left by a process that was killed; a file is replaced anyway
-            shutil.rmtree(place)
-        unfinished.replace(place)
     # Written last: its presence means that the model is complete.
     write_text(result, _TRIALS.dump_json(trial).decode())
     return TrialReport(training=training, index=index, reused=False, trial=trial)

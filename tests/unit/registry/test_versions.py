@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
@@ -17,7 +18,16 @@ from support.instance import CONTRACT
 from ctcd.contract.traffic import Mode, Shadow, TrafficPolicy
 from ctcd.errors import NotFound, Unreachable
 from ctcd.registry.history import Change, What
-from ctcd.registry.versions import GATE, PASSED, PROMOTED_AT, REFUSED, ROLLED_BACK, RegisteredVersion, Registry
+from ctcd.registry.versions import (
+    GATE,
+    PASSED,
+    PROMOTED_AT,
+    REFUSED,
+    ROLLED_BACK,
+    SCORER_FOLDER,
+    RegisteredVersion,
+    Registry,
+)
 
 INFO = RegisteredVersion(
     model_name="model", version="1", run_id="a", aliases=(), created_at="2025-08-31", tags={}, uri="models:/model/1"
@@ -122,3 +132,27 @@ def test_a_promotion_from_before_the_record_is_known_until_the_next_one(
     monkeypatch.setattr(registry, "_history", SimpleNamespace(changes=lambda: [recorded, later]))
     older = Change(at="2025-08-31T12:00:00+00:00", what=What.PROMOTED, version="1", run_id="a")
     assert registry.changes() == ([recorded, older, later] if known else [recorded, later])
+
+
+@pytest.mark.slow
+def test_a_scorer_that_several_fetch_at_once_is_complete_for_each(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Commands with the same home do not disturb each other; a scorer that was repaired in the registry is taken."""
+    registry, stored = Registry(cast("Any", Down()), CONTRACT), ["damaged"]
+
+    def model_folder(_version: str, into: Path) -> Path:
+        (into / SCORER_FOLDER).mkdir(parents=True)
+        (into / SCORER_FOLDER / "scorer.json").write_text(stored[-1])
+        return into
+
+    def fetched(_number: int) -> str:
+        return (registry.scorer_folder(INFO, tmp_path / "scorers") / "scorer.json").read_text()
+
+    monkeypatch.setattr(registry, "model_folder", model_folder)
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(fetched, range(40))) == {"damaged"}
+    stored.append("repaired")
+    assert fetched(0) == "repaired"
+    assert sorted(each.name for each in (tmp_path / "scorers").iterdir()) == [".1-a.lock", "1-a"]
+    assert [each.name for each in (tmp_path / "scorers" / "1-a").iterdir()] == ["scorer.json"]
