@@ -1180,8 +1180,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ABANDONED_AFTER": "timedelta(days=1)",  # no training of the full grid takes a day
     },
     "training/split.py": {
-        "split_by_group(validation)": 0.2,  # three fifths are trained on
-        "split_by_group(holdout)": 0.2,  # enough rows to compare two models on
+        "VALIDATION": 0.2,  # of the groups: three fifths are trained on
+        "HOLDOUT": 0.2,  # as above: enough rows to compare two models on
     },
     "training/trial.py": {
         "CURVE_POINTS": 100,  # MLflow takes 1,000 values at once

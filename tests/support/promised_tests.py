@@ -133,7 +133,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "judging": 16, "observed": 8, "sequential": 8,
     },
     "tests/unit/training": {
-        "fingerprint": 6, "grid": 9, "preprocess": 4, "search": 3, "split": 14, "trial": 14,
+        "fingerprint": 6, "grid": 9, "preprocess": 4, "search": 3, "split": 13, "trial": 14,
     },
     "tests/warehouse": {
         "bigquery": 8, "s3": 3,
