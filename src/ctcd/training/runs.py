@@ -92,18 +92,15 @@ class TrainingRuns:
                     hint="train again: ctcd train --force",
                 ) from error
 
-    def end_abandoned(self, fingerprint: str) -> int:
-        """Mark trainings with a fingerprint as killed if their process left them running; return how many there were.
+    def end_abandoned(self, fingerprint: str) -> None:
+        """Mark trainings with a fingerprint as killed if their process left them running.
 
         Runs of live processes on this host are left alone, and runs of other hosts for a day.
         """
-        running = self._search(f"tags.{FINGERPRINT} = '{fingerprint}'", _RUNNING)
-        abandoned = [run for run in running if _is_abandoned(run)]
-        for run in abandoned:
+        for run in filter(_is_abandoned, self._search(f"tags.{FINGERPRINT} = '{fingerprint}'", _RUNNING)):
             for child in self._search(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'", _RUNNING):
                 self.client.set_terminated(child.info.run_id, _KILLED)
             self.client.set_terminated(run.info.run_id, _KILLED)
-        return len(abandoned)
 
     def newest(self) -> str:
         """Return the run of the newest finished training.
