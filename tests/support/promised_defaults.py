@@ -687,7 +687,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_PAGE": 1000,  # Changes that are read at a time
     },
     "registry/tracking.py": {
-        "NOT_FOUND": "frozenset({ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)})",
+        "_NOT_FOUND": "frozenset({ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)})",
         "DEFAULTS[environment_variables.MLFLOW_DISABLE_TELEMETRY]": True,  # nothing is sent to anybody
         "DEFAULTS[environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR]": False,
         "DEFAULTS[environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT]": True,

@@ -36,7 +36,7 @@ from ctcd.urls import masked, parse, sqlite_url
 C = TypeVar("C", bound=type)
 R = TypeVar("R")
 
-NOT_FOUND = frozenset({ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)})
+_NOT_FOUND = frozenset({ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)})
 """Codes with which MLflow says that something that was asked for does not exist, or cannot exist under such a name."""
 
 DEFAULTS: dict[Any, object] = {
@@ -128,7 +128,7 @@ def unless_missing(request: Callable[..., R], *arguments: Any) -> R | None:
     try:
         return request(*arguments)
     except MlflowException as error:
-        if error.error_code not in NOT_FOUND:
+        if error.error_code not in _NOT_FOUND:
             raise
         return None
 
