@@ -479,6 +479,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "files.py": {
         "replacing(synced)": False,  # a report can be made again; what cannot says so
     },
+    "git.py": {
+        "run(timeout)": 10,
+    },
     "html_report.py": {
         "Environment(autoescape)": True,  # values of a delivery are shown in pages
         "dumps(allow_nan)": False,
@@ -696,7 +699,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DEFAULTS[environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES]": 2,  # a dead server is an error within seconds
         "DEFAULTS[environment_variables.MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR]": 1,
         "DEFAULTS[environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT]": 30,  # an artifact takes longer than an answer
-        "run(timeout)": 10,
         "create_engine(hide_parameters)": True,
     },
     "registry/versions.py": {

@@ -4,6 +4,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctcd.git import git_revision
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_registry, open_store
@@ -113,7 +114,6 @@ def _on_spark(
 
 def _origin(settings: Settings, champion: "RegisteredVersion", contract_version: str) -> "Origin":
     from ctcd.model.served import Origin
-    from ctcd.registry.tracking import git_revision
     from ctcd.registry.versions import CHAMPION
 
     return Origin(
