@@ -160,6 +160,7 @@ def _start(kind: Mode | None, place: Path, url: str, server: int, stack: ExitSta
         [contracts] = settings.bentoml_home.glob("bentos/*/*/src/contracts")
         (contracts / "traffic.toml").write_text(POLICY)
         policy = read_policy(TrafficPolicy, contracts / "traffic.toml")
-        traffic.write(registry.client, CONTRACT.name, policy.experiment(kind, "2", lead=0))
+        made = policy.experiment(kind, "2")
+        traffic.write(registry.client, CONTRACT.name, replace(made, effective=made.started))
     service = stack.enter_context(running(tag, settings))
     return Service(name, settings.port, service.process.pid, server)

@@ -19,8 +19,8 @@ from ctcd.cli.output import explained, out, shown_progress, table
 from ctcd.contract.instance import Instance
 from ctcd.derived import synthetic
 from ctcd.errors import NotFound, UsageError
+from ctcd.git import git_revision
 from ctcd.model.served import MODEL_FOLDER, ModelInfo
-from ctcd.registry import tracking
 from ctcd.registry.versions import CHAMPION
 from ctcd.settings import Settings, load_settings
 from ctcd.stages import connections, deployment, pipeline
@@ -131,7 +131,7 @@ def main(
     images = {name: f"{instance.contract.slug}-{name}:{tag}" for name in chosen}
     labels = {
         "VERSION": version("ctcd"),
-        "REVISION": tracking.git_revision(settings),
+        "REVISION": git_revision(settings),
         "CONTRACT_VERSION": instance.contract.version,
     }
     stage(instance.folder, CONTRACTS)

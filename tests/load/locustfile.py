@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from load.service_levels import Measured
+from load.service_levels import Measured, users_at
 from locust import FastHttpUser, LoadTestShape, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
@@ -84,7 +84,7 @@ class Load(LoadTestShape):
     """Follows the stages of the load shape."""
 
     def tick(self) -> tuple[int, float] | None:
-        return SHAPE[0].users_at(self.get_run_time())  # type: ignore[no-untyped-call] # as above
+        return users_at(SHAPE[0], self.get_run_time())  # type: ignore[no-untyped-call] # as above
 
 
 @events.quitting.add_listener  # type: ignore[untyped-decorator] # as above

@@ -1,11 +1,11 @@
-"""How a load test is judged by the service levels of `contracts/service.toml`."""
+"""How a load test follows the service levels of `contracts/service.toml`, and is judged by them."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ctcd.contract.policy_file import StrictModel
-from ctcd.contract.service_levels import BaselineRule, Limits
+from ctcd.contract.service_levels import BaselineRule, Limits, Shape
 
 
 class Measured(StrictModel):
@@ -34,6 +34,15 @@ class Finding(StrictModel):
     def kept(self) -> bool:
         """Whether the limit is met."""
         return self.value <= self.limit if self.better == "lower" else self.value >= self.limit
+
+
+def users_at(shape: Shape, seconds: float) -> tuple[int, float] | None:
+    """Return users and users per second at `seconds` after the start, or None when the load is over."""
+    for stage in shape.stages:
+        if seconds < stage.seconds:
+            return stage.users, stage.users_per_second
+        seconds -= stage.seconds
+    return None
 
 
 def judge(measured: Measured, limits: Limits) -> list[Finding]:

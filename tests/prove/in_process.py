@@ -553,7 +553,7 @@ PROMISES = [
     ("bound of a setting moved", "settings.py", "outbox_max_records: Annotated[int, Field(ge=1, le=100_000_000)]", "outbox_max_records: Annotated[int, Field(ge=1, le=10_000)]", "outbox_max_records"),
     ("shorter key accepted", "serving/http/api_keys.py", "SHORTEST = 16", "SHORTEST = 8", "SHORTEST"),
     ("limit of a constant module raised", "model/metrics.py", "ECE_BINS = 15", "ECE_BINS = 2", "ECE_BINS"),
-    ("smaller holdout", "training/split.py", "holdout: float = 0.2", "holdout: float = 0.02", "split_by_group(holdout)"),
+    ("smaller holdout", "training/split.py", "HOLDOUT = 0.2, 0.2", "HOLDOUT = 0.2, 0.02", "HOLDOUT"),
     ("deployment that probes only if it is told to", "stages/deployment.py", "    reason: str = \"\",\n    probed: bool = True,", "    reason: str = \"\",\n    probed: bool = False,", "deploy(probed)"),
     ("stages that are never tried again", "airflow/defaults.py", '"retries": 2', '"retries": 0', "retries"),
     ("margin that a policy may give up quality by", "promotion/policy.py", "Field(ge=0, le=0.05)", "Field(ge=0, le=0.95)", "Comparison.margin"),

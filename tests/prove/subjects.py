@@ -42,7 +42,7 @@ from support.workflows import broken_rules, documented_targets, local_files
 
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.service_levels import load_service_levels
-from ctcd.contract.validation import validate
+from ctcd.contract.validation import ContractBroken, examine_chunks
 from ctcd.derived import synthetic
 from ctcd.derived.lock import POLICIES
 from ctcd.errors import DataRefused, UsageError
@@ -120,11 +120,8 @@ def snapshot() -> pd.DataFrame:
 
 
 def _validate(frame: pd.DataFrame) -> str:
-    try:
-        validate(frame, snapshot_schema(CONTRACT), CONTRACT, where="snapshot")
-    except DataRefused as refusal:
-        return str(refusal)
-    return ""
+    report = examine_chunks([frame], snapshot_schema(CONTRACT), CONTRACT, where="snapshot")
+    return str(ContractBroken(report)) if report.breaches else ""
 
 
 VALIDATE = Check(name="validate", subject=snapshot, refusal=_validate)

@@ -479,6 +479,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "files.py": {
         "replacing(synced)": False,  # a report can be made again; what cannot says so
     },
+    "git.py": {
+        "run(timeout)": 10,
+    },
     "html_report.py": {
         "Environment(autoescape)": True,  # values of a delivery are shown in pages
         "dumps(allow_nan)": False,
@@ -687,7 +690,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "_PAGE": 1000,  # Changes that are read at a time
     },
     "registry/tracking.py": {
-        "NOT_FOUND": "frozenset({ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)})",
+        "_NOT_FOUND": "frozenset({ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)})",
         "DEFAULTS[environment_variables.MLFLOW_DISABLE_TELEMETRY]": True,  # nothing is sent to anybody
         "DEFAULTS[environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR]": False,
         "DEFAULTS[environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT]": True,
@@ -696,7 +699,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DEFAULTS[environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES]": 2,  # a dead server is an error within seconds
         "DEFAULTS[environment_variables.MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR]": 1,
         "DEFAULTS[environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT]": 30,  # an artifact takes longer than an answer
-        "run(timeout)": 10,
         "create_engine(hide_parameters)": True,
     },
     "registry/versions.py": {
@@ -1179,8 +1181,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "ABANDONED_AFTER": "timedelta(days=1)",  # no training of the full grid takes a day
     },
     "training/split.py": {
-        "split_by_group(validation)": 0.2,  # three fifths are trained on
-        "split_by_group(holdout)": 0.2,  # enough rows to compare two models on
+        "VALIDATION": 0.2,  # of the groups: three fifths are trained on
+        "HOLDOUT": 0.2,  # as above: enough rows to compare two models on
     },
     "training/trial.py": {
         "CURVE_POINTS": 100,  # MLflow takes 1,000 values at once

@@ -26,6 +26,7 @@ ORDER = (
     "files",
     "urls",
     "settings",
+    "git",
     "loopback",
     "progress",
     "times",

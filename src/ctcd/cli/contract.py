@@ -1,7 +1,6 @@
 """Commands about the contract itself."""
 
 import json as json_module
-import subprocess
 from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
@@ -12,6 +11,7 @@ import typer
 from ctcd.cli.options import JsonOutput, epilog, group
 from ctcd.cli.output import emit, out, table
 from ctcd.errors import GateRefused, UsageError, number_of
+from ctcd.git import git
 from ctcd.settings import load_settings
 from ctcd.stages.connections import instance
 from ctcd.urls import sqlite_url
@@ -174,18 +174,12 @@ def _next_migration(found: "Instance", *, check: bool) -> list[str]:
 def _locked_at(revision: str, folder: Path) -> dict[str, Any] | None:
     from ctcd.derived.lock import CANONICAL
 
-    known = _git(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"], folder)
-    if known.returncode != 0:
+    # What the user gave comes after --end-of-options.
+    known = git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    if known is None:
         raise UsageError(f"{revision!r} is not a revision of the checkout", hint="give a commit or a branch")
-    shown = _git(["show", "--end-of-options", f"{known.stdout.strip()}:./lock/{CANONICAL}"], folder)
-    if shown.returncode != 0:
+    shown = git(folder, "show", "--end-of-options", f"{known}:./lock/{CANONICAL}")
+    if shown is None:
         return None
-    document: dict[str, Any] = json_module.loads(shown.stdout)
+    document: dict[str, Any] = json_module.loads(shown)
     return document
-
-
-def _git(arguments: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
-    try:
-        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603, S607 - git on the PATH; user input comes after --end-of-options
-    except FileNotFoundError as error:
-        raise UsageError("git is not installed", where="contract diff") from error

@@ -44,14 +44,6 @@ class Shape(StrictModel):
             raise ValueError("wait_seconds: the shortest comes first")
         return self
 
-    def users_at(self, seconds: float) -> tuple[int, float] | None:
-        """Return users and users per second at `seconds` after the start, or None when the load is over."""
-        for stage in self.stages:
-            if seconds < stage.seconds:
-                return stage.users, stage.users_per_second
-            seconds -= stage.seconds
-        return None
-
 
 class BaselineRule(StrictModel):
     """How much slower than the baseline a run may be: by a factor of 1 + `max_slowdown`, plus `slack_ms`."""

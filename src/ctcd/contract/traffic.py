@@ -121,13 +121,7 @@ class TrafficPolicy(StrictModel):
         raise UsageError(f"{section} is not in the policy", where="traffic.toml", hint="add it, and deploy it")
 
     def experiment(
-        self,
-        mode: Mode,
-        version: str,
-        *,
-        step: int = 1,
-        running: "Experiment | None" = None,
-        lead: float = LEAD_SECONDS,
+        self, mode: Mode, version: str, *, step: int = 1, running: "Experiment | None" = None
     ) -> "Experiment":
         """Return a new experiment, or the running one with a change, to be written to the registry.
 
@@ -136,7 +130,6 @@ class TrafficPolicy(StrictModel):
             version: the challenger.
             step: of a canary, from 1.
             running: the running experiment; if it is about the same version, its id and so its groups are kept.
-            lead: seconds until it takes effect.
 
         Raises:
             UsageError: see `share`.
@@ -150,7 +143,7 @@ class TrafficPolicy(StrictModel):
             share=share,
             step=step if mode is Mode.CANARY else 0,
             started=same.started if same else now.isoformat(timespec="seconds"),
-            effective=(now + timedelta(seconds=lead)).isoformat(timespec="milliseconds"),
+            effective=(now + timedelta(seconds=LEAD_SECONDS)).isoformat(timespec="milliseconds"),
             before=same.share_at(now.timestamp()) if same and same.mode is mode else 0.0,
         )
 

@@ -13,7 +13,6 @@ from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 from ctcd.contract.duplicates import SeenKeys
 from ctcd.contract.spec import Contract, Kind, names
 from ctcd.errors import DataRefused, number_of
-from ctcd.progress import Progress, silent
 
 MISSING = "is missing"
 NOT_OF_KIND = {
@@ -106,38 +105,13 @@ class ContractBroken(DataRefused):
         super().__init__(_summary(report), where=report.where, hint="correct the data, or change the contract")
 
 
-def validate(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract, *, where: str) -> ValidationReport:
-    """Return the report on a valid frame, which messages call `where`.
-
-    Raises:
-        ContractBroken: a rule is broken, or there are no rows.
-    """
-    report = examine(frame, schema, contract, where=where)
-    if report.breaches:
-        raise ContractBroken(report)
-    return report
-
-
-def examine(frame: pd.DataFrame, schema: pa.DataFrameSchema, contract: Contract, *, where: str) -> ValidationReport:
-    """Return the report on a frame, valid or not; for the arguments see `validate`."""
-    return examine_chunks([frame], schema, contract, where=where)
-
-
 def examine_chunks(
-    frames: Iterable[pd.DataFrame],
-    schema: pa.DataFrameSchema,
-    contract: Contract,
-    *,
-    where: str,
-    progress: Progress = silent,
-    rows: int | None = None,
-    ordered: bool = False,
+    frames: Iterable[pd.DataFrame], schema: pa.DataFrameSchema, contract: Contract, *, where: str, ordered: bool = False
 ) -> ValidationReport:
-    """Return the report on data that comes in several frames, the same as on one frame with all rows.
+    """Return the report on data, valid or not, that messages call `where`: the same in several frames as in one.
 
     Memory holds one frame at a time and, unless the rows are `ordered` by their keys, 8 bytes per key; duplicate keys
-    are found across frames too. `progress` is called with the number of rows examined, and `rows`, their total if that
-    is known.
+    are found across frames too.
     """
     seen = SeenKeys(ordered=ordered)
     tallies: dict[tuple[str, str], _Tally] = {}
@@ -147,7 +121,6 @@ def examine_chunks(
         for failure in found:
             tallies.setdefault((failure.column, failure.rule), _Tally()).add(failure, frame, contract)
         total += len(frame)
-        progress(f"validate {where}", total, rows)
     if not total:
         tallies = {("", "there are no rows"): _Tally(), **tallies}
     return ValidationReport(

@@ -38,15 +38,12 @@ class Proxy:
                 raise Unreachable("it fails the proxy's health check", where=slot)
             time.sleep(_POLL_SECONDS)
 
-    def drain(self, slot: str, seconds: float) -> bool:
-        """Send a slot no new requests and wait for those that it has; return whether it answered all of them in time."""
+    def drain(self, slot: str, seconds: float) -> None:
+        """Send a slot no new requests, and wait for up to `seconds` until it has answered those that it has."""
         self._send(f"set server {BACKEND}/{slot} state drain")
         deadline = time.monotonic() + seconds
-        while int(self._server(slot)["scur"] or 0):
-            if time.monotonic() > deadline:
-                return False
+        while int(self._server(slot)["scur"] or 0) and time.monotonic() <= deadline:
             time.sleep(_POLL_SECONDS)
-        return True
 
     def _server(self, slot: str) -> dict[str, str]:
         lines = self._send("show stat").removeprefix("# ").splitlines()

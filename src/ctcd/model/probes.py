@@ -27,8 +27,8 @@ def save_probes(scorer: Scorer, contract: Contract, folder: Path) -> None:
     (folder / PROBES_FILE).write_text(json.dumps(probes, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def verify_probes(scorer: Scorer, folder: Path) -> int:
-    """Check that a scorer reproduces the answers to its probes, and return the number of probes.
+def verify_probes(scorer: Scorer, folder: Path) -> None:
+    """Check that a scorer reproduces the answers to its probes.
 
     Raises:
         NotFound: the folder has no probes.
@@ -49,7 +49,6 @@ def verify_probes(scorer: Scorer, folder: Path) -> int:
             where=str(folder),
             hint="train and promote again with the packages that the service has",
         )
-    return len(rows)
 
 
 def _rows(contract: Contract) -> Iterator[dict[str, Any]]:

@@ -192,6 +192,11 @@ def estimator_of(folder: Path) -> type[Estimator]:
     return _read(folder)[2]
 
 
+def contract_version_of(folder: Path) -> str:
+    """Return the contract's version of the scorer in a folder; errors as for `Scorer.load`."""
+    return str(_read(folder)[0]["contract_version"])
+
+
 def _read(folder: Path) -> tuple[dict[str, Any], Encoder, type[Estimator], str]:
     with reading(folder / SCORER_FILE, "does not describe a scorer"):
         data = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))

@@ -2,7 +2,6 @@
 
 import logging
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -36,7 +35,7 @@ from ctcd.urls import masked, parse, sqlite_url
 C = TypeVar("C", bound=type)
 R = TypeVar("R")
 
-NOT_FOUND = frozenset({ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)})
+_NOT_FOUND = frozenset({ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)})
 """Codes with which MLflow says that something that was asked for does not exist, or cannot exist under such a name."""
 
 DEFAULTS: dict[Any, object] = {
@@ -128,7 +127,7 @@ def unless_missing(request: Callable[..., R], *arguments: Any) -> R | None:
     try:
         return request(*arguments)
     except MlflowException as error:
-        if error.error_code not in NOT_FOUND:
+        if error.error_code not in _NOT_FOUND:
             raise
         return None
 
@@ -187,39 +186,6 @@ def require_artifacts(experiment: Experiment, settings: Settings) -> None:
             where=str(folder),
             hint=f"move it back, or link its new place: mkdir -p {quote(str(folder.parent))} && ln -s {new} {old}",
         )
-
-
-def git_revision(settings: Settings) -> str:
-    """Return the revision of the source: `settings.revision` if set, as in images, else that of the git checkout.
-
-    A checkout with uncommitted changes in the engine or the instance is marked "-dirty". Without either, "unknown".
-    """
-    if settings.revision:
-        return settings.revision
-    root = Path(__file__).resolve().parents[3]
-    # A package installed inside an unrelated checkout does not belong to it.
-    if not (root / ".git").exists():
-        return "unknown"
-    revision = _git(root, "rev-parse", "HEAD")
-    if not revision:
-        return "unknown"
-    tracked = [path for path in (root / "src", settings.contracts.resolve()) if path.is_relative_to(root)]
-    dirty = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *map(str, tracked))
-    return f"{revision}-dirty" if dirty else revision
-
-
-def _git(root: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(  # noqa: S603 - arguments are fixed or paths of ours
-            ["git", "-C", str(root), *arguments],  # noqa: S607 - the user's own git
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
 
 
 def _quiet() -> None:

@@ -26,6 +26,7 @@ from ctcd.contract.instance import Instance
 from ctcd.contract.payload import Payload
 from ctcd.contract.spec import Contract
 from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError, shown
+from ctcd.git import git_revision
 from ctcd.serving.http.problems import Problem, ProblemDetails
 from ctcd.serving.metrics import Metrics
 from ctcd.serving.requests.answering import Answering
@@ -357,8 +358,6 @@ def consume(settings: Settings, instance: Instance) -> None:
         NotFound: there is no model, or the consumer group was deleted.
         Unreachable: the broker does not answer at the start.
     """
-    from ctcd.registry.tracking import git_revision
-
     url = settings.broker_url.get_secret_value()
     if not url:
         raise UsageError("no broker is configured", where="CTCD_BROKER_URL", hint="set it, such as redis://host:6379/0")

@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from ctcd.deployment.target import Deployment, Target, TargetName, unprobed
 from ctcd.errors import CtcdError, NotFound, Unreachable, UsageError, shown
+from ctcd.git import git_revision
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_registry, require_confirmed
@@ -26,7 +27,6 @@ def build(settings: Settings, *, version: str | None = None) -> "BentoReport":
         NotFound: there is no champion yet, or no such version.
     """
     from ctcd.deployment import bento
-    from ctcd.registry.tracking import git_revision
 
     registry = open_registry(settings)
     found = registry.champion() if version is None else registry.info(version)
@@ -52,7 +52,6 @@ def servable(settings: Settings) -> Servable:
         Unreachable: the registry does not answer, and no champion was served before.
     """
     from ctcd.deployment import bento
-    from ctcd.registry.tracking import git_revision
     from ctcd.serving.champion.follower import last_fetched
 
     try:

@@ -4,12 +4,12 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctcd.git import git_revision
 from ctcd.progress import Progress, silent
 from ctcd.settings import Settings
 from ctcd.stages.connections import instance, open_registry, open_store
 
 if TYPE_CHECKING:
-    from ctcd.model.scorer import Scorer
     from ctcd.model.served import Origin
     from ctcd.monitoring.drift import DriftReport
     from ctcd.monitoring.performance import PerformanceReport
@@ -58,7 +58,7 @@ def predict(
     model = registry.scorer(champion, settings.scorers)
     scorer = BatchScorer(
         model,
-        _origin(settings, champion, model),
+        _origin(settings, champion, model.contract_version),
         contract,
         chunk_rows=settings.ingest_chunk_rows,
         progress=progress,
@@ -90,7 +90,7 @@ def predict_new(settings: Settings, *, engine: str = PROCESS, progress: Progress
         open_store(settings),
         contract,
         model,
-        _origin(settings, champion, model),
+        _origin(settings, champion, model.contract_version),
         chunk_rows=settings.ingest_chunk_rows,
         progress=progress,
     )
@@ -99,28 +99,27 @@ def predict_new(settings: Settings, *, engine: str = PROCESS, progress: Progress
 def _on_spark(
     settings: Settings, registry: "Registry", champion: "RegisteredVersion", progress: Progress
 ) -> "SparkScorer":
-    from ctcd.model.scorer import Scorer
+    from ctcd.model.scorer import contract_version_of
     from ctcd.scoring.spark import SparkScorer
 
     folder = registry.scorer_folder(champion, settings.scorers)
     return SparkScorer(
         model=folder,
         instance=instance(settings),
-        origin=_origin(settings, champion, Scorer.load(folder)),
+        origin=_origin(settings, champion, contract_version_of(folder)),
         chunk_rows=settings.ingest_chunk_rows,
         progress=progress,
     )
 
 
-def _origin(settings: Settings, champion: "RegisteredVersion", model: "Scorer") -> "Origin":
+def _origin(settings: Settings, champion: "RegisteredVersion", contract_version: str) -> "Origin":
     from ctcd.model.served import Origin
-    from ctcd.registry.tracking import git_revision
     from ctcd.registry.versions import CHAMPION
 
     return Origin(
         model_version=champion.version,
         run_id=champion.run_id,
-        contract_version=model.contract_version,
+        contract_version=contract_version,
         served_by=settings.served_by or git_revision(settings),
         variant=CHAMPION,
     )

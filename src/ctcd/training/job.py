@@ -11,6 +11,7 @@ import pandas as pd
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import DataRefused
+from ctcd.git import git_revision
 from ctcd.model.estimator import Estimator, LabelledPart
 from ctcd.model.metrics import scores
 from ctcd.model.reference import make_reference
@@ -130,8 +131,6 @@ def define(frame: pd.DataFrame, contract: Contract, plan: Plan, settings: Settin
     Raises:
         DataRefused: columns are missing.
     """
-    from ctcd.registry import tracking
-
     missing = [name for name in columns(contract) if name not in frame.columns]
     if missing:
         raise DataRefused(f"column {', '.join(missing)} is missing", where="training data", hint="take a snapshot")
@@ -144,7 +143,7 @@ def define(frame: pd.DataFrame, contract: Contract, plan: Plan, settings: Settin
         data_hash=data,
         seed=settings.seed,
         contract_version=contract.version,
-        git_revision=tracking.git_revision(settings),
+        git_revision=git_revision(settings),
     )
 
 

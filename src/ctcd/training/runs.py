@@ -16,7 +16,6 @@ import requests
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 from pydantic import TypeAdapter, ValidationError
@@ -26,7 +25,7 @@ from ctcd.errors import NotFound, Unreachable
 from ctcd.model.metrics import Scores
 from ctcd.model.pyfunc import signature
 from ctcd.model.reference import Reference
-from ctcd.registry.tracking import NOT_FOUND, experiment_id, mlflow_errors, translate_mlflow_errors
+from ctcd.registry.tracking import experiment_id, mlflow_errors, translate_mlflow_errors, unless_missing
 from ctcd.settings import Settings
 from ctcd.training.fingerprint import FINGERPRINT
 from ctcd.training.split import Split, kept
@@ -92,18 +91,15 @@ class TrainingRuns:
                     hint="train again: ctcd train --force",
                 ) from error
 
-    def end_abandoned(self, fingerprint: str) -> int:
-        """Mark trainings with a fingerprint as killed if their process left them running; return how many there were.
+    def end_abandoned(self, fingerprint: str) -> None:
+        """Mark trainings with a fingerprint as killed if their process left them running.
 
         Runs of live processes on this host are left alone, and runs of other hosts for a day.
         """
-        running = self._search(f"tags.{FINGERPRINT} = '{fingerprint}'", _RUNNING)
-        abandoned = [run for run in running if _is_abandoned(run)]
-        for run in abandoned:
+        for run in filter(_is_abandoned, self._search(f"tags.{FINGERPRINT} = '{fingerprint}'", _RUNNING)):
             for child in self._search(f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run.info.run_id}'", _RUNNING):
                 self.client.set_terminated(child.info.run_id, _KILLED)
             self.client.set_terminated(run.info.run_id, _KILLED)
-        return len(abandoned)
 
     def newest(self) -> str:
         """Return the run of the newest finished training.
@@ -135,12 +131,9 @@ class TrainingRuns:
         """Return the reference that a training stored; None without such a run, or with one of an old release."""
         with tempfile.TemporaryDirectory() as folder:
             try:
-                return Reference.from_json(self._download(run_id, REFERENCE_FILE, folder).read_bytes())
+                path = unless_missing(self._download, run_id, REFERENCE_FILE, folder)
+                return Reference.from_json(path.read_bytes()) if path else None
             except (OSError, ValidationError):
-                return None
-            except MlflowException as error:
-                if error.error_code not in NOT_FOUND:
-                    raise
                 return None
 
     @contextmanager
@@ -203,8 +196,9 @@ class TrainingRuns:
         uri = self.client.tracking_uri
         try:
             return Path(download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder, tracking_uri=uri))
-        except requests.RequestException as error:  # an OSError, too, which would say that the file is missing
-            raise MlflowException(f"no answer: {type(error).__name__}") from error
+        except requests.RequestException:  # an OSError, too, which would say that the file is missing
+            with mlflow_errors(uri):
+                raise
 
     def _log(
         self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, object], curve: Mapping[str, list[float]]

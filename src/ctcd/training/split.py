@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from ctcd.contract.spec import Contract, names
 from ctcd.errors import DataRefused, number_of
 
+VALIDATION, HOLDOUT = 0.2, 0.2
+"""Shares of the groups, 0 to 1; the model is trained on the others."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
@@ -37,9 +40,7 @@ def kept(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     return frame[[*columns(contract), *(each for each in names(contract.dated) if each in frame)]]
 
 
-def split_by_group(
-    frame: pd.DataFrame, contract: Contract, *, seed: int, validation: float = 0.2, holdout: float = 0.2
-) -> Split:
+def split_by_group(frame: pd.DataFrame, contract: Contract, *, seed: int) -> Split:
     """Split rows by group, stratified by the most frequent class of each group.
 
     Within a stratum, groups are sorted by a hash of seed and group and divided by the shares. So the split depends
@@ -50,15 +51,10 @@ def split_by_group(
         frame: rows with the row keys and the label; other columns are kept.
         contract: the contract in force.
         seed: hashed with each group, so that another one gives another split.
-        validation: share of the groups, 0 to 1, for validation.
-        holdout: share of the groups, 0 to 1, for the holdout.
 
     Raises:
         DataRefused: there is too little data for every part to have a row of every class, or a label is unknown.
-        ValueError: a part would have a share of 0.
     """
-    if not (validation > 0 and holdout > 0 and validation + holdout < 1):
-        raise ValueError(f"shares of {validation} and {holdout} leave a part without groups")
     keys = names(contract.row_keys)
     # Each row is copied once: from its place into its part.
     places = frame[keys].reset_index(drop=True).sort_values(keys).index.to_numpy()
@@ -69,7 +65,7 @@ def split_by_group(
     order = np.argsort(np.array([_hash(seed, group) for group in groups.tolist()], dtype=np.uint64))
     for stratum in range(len(contract.classes)):
         members = order[strata[order] == stratum]
-        first, second = round(holdout * len(members)), round((holdout + validation) * len(members))
+        first, second = round(HOLDOUT * len(members)), round((HOLDOUT + VALIDATION) * len(members))
         part[members[:first]] = 2
         part[members[first:second]] = 1
     train, middle, last = (frame.iloc[places[part[position] == index]].reset_index(drop=True) for index in range(3))

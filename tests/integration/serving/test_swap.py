@@ -434,10 +434,11 @@ def _replaced(service: RunningService, known: str) -> list[tuple[float, float]]:
 
 
 def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
-    models: Models, tmp_path: Path, store_url: str
+    models: Models, tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a worker is killed in each: nothing fails, is lost or logged twice, and each machine has one version in a step."""
     policy, _ = models.with_traffic(TRAFFIC, tmp_path)
+    monkeypatch.setattr("ctcd.contract.traffic.LEAD_SECONDS", 4.0)
     settings = models.settings.model_copy(
         update={
             "home": tmp_path,
@@ -460,7 +461,7 @@ def test_each_kind_of_traffic_begins_changes_and_ends_under_load(
                 That is when it takes effect, or when the last of both workers says that it knows of it: on a busy machine
                 that can be later, and until then a machine may have either version.
                 """
-                made = policy.experiment(mode, "2", step=step, running=steps[-1][0] if steps else None, lead=4.0)
+                made = policy.experiment(mode, "2", step=step, running=steps[-1][0] if steps else None)
                 steps.append((made, time.time()))  # when the kind before it may end
                 traffic.write(models.client, CONTRACT.name, made)
                 known = f"from {made.effective} on"
@@ -579,6 +580,7 @@ def test_a_challenger_is_judged_by_what_a_service_logged(
     }
     for name, value in of_commands.items():
         monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr("ctcd.contract.traffic.LEAD_SECONDS", 0.0)
     machines = count(1)
 
     def versions(url: str) -> set[str]:
@@ -590,7 +592,7 @@ def test_a_challenger_is_judged_by_what_a_service_logged(
     def judged(url: str, version: str) -> Any:
         """Start a version, and ask until there is a verdict; return what the command says then."""
         models.passed(version, "1")
-        models.registry.challenge(policy.experiment(Mode.CANARY, version, lead=0.0), reason="the spring model")
+        models.registry.challenge(policy.experiment(Mode.CANARY, version), reason="the spring model")
         wait(lambda: version in versions(url), seconds=60)
         while True:
             for _ in range(10):

@@ -18,6 +18,7 @@ from support.instance import CONTRACT
 
 from ctcd.errors import NotFound, Unreachable, UsageError
 from ctcd.files import locked
+from ctcd.git import git_revision
 from ctcd.registry import tracking
 from ctcd.settings import Settings
 from ctcd.training.runs import TrainingRuns
@@ -197,29 +198,29 @@ def git(folder: Path, *arguments: str) -> str:
 
 def test_revision_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The revision is the checkout's commit, marked if source or instance have changed; a configured one takes precedence."""
-    source = tmp_path / "src" / "package" / "registry" / "tracking.py"
+    source = tmp_path / "src" / "package" / "git.py"
     source.parent.mkdir(parents=True)
     source.write_text("x = 1\n")
     rule = tmp_path / "instance" / "rule.toml"
     rule.parent.mkdir()
     rule.write_text("")
-    monkeypatch.setattr(tracking, "__file__", str(source))
-    assert tracking.git_revision(Settings()) == "unknown"
+    monkeypatch.setattr("ctcd.git.__file__", str(source))
+    assert git_revision(Settings()) == "unknown"
     git(tmp_path, "init", "-q")
-    assert tracking.git_revision(Settings()) == "unknown"
+    assert git_revision(Settings()) == "unknown"
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "m")
     revision = git(tmp_path, "rev-parse", "HEAD")
-    assert tracking.git_revision(Settings()) == revision
+    assert git_revision(Settings()) == revision
     (tmp_path / "notes.txt").write_text("not source")
-    assert tracking.git_revision(Settings()) == revision
+    assert git_revision(Settings()) == revision
     source.write_text("x = 2\n")
-    assert tracking.git_revision(Settings()) == f"{revision}-dirty"
+    assert git_revision(Settings()) == f"{revision}-dirty"
     git(tmp_path, "checkout", "-q", "src")
     rule.write_text("changed = true\n")
-    assert tracking.git_revision(Settings()) == revision
-    assert tracking.git_revision(Settings(contracts=rule.parent)) == f"{revision}-dirty"
-    assert tracking.git_revision(Settings(revision="v1")) == "v1"
+    assert git_revision(Settings()) == revision
+    assert git_revision(Settings(contracts=rule.parent)) == f"{revision}-dirty"
+    assert git_revision(Settings(revision="v1")) == "v1"
 
 
 def test_a_process_killed_while_creating_the_store_can_be_run_again(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from support.instance import CONTRACT
 
 from benchmarks.files import read_frames
 from ctcd.contract.schemas import snapshot_schema
-from ctcd.contract.validation import ValidationReport, examine, examine_chunks
+from ctcd.contract.validation import ValidationReport, examine_chunks
 from ctcd.errors import DataRefused
 
 SCHEMA = snapshot_schema(CONTRACT)
@@ -36,7 +36,7 @@ def test_a_file_has_the_report_of_its_frame(tmp_path: Path, name: str) -> None:
     frame.loc[:20, "shift"] = None  # whole chunks without a value
     frame.loc[40, "wear"] = None
     frame = pd.concat([frame, frame.iloc[10:12]])
-    expected = examine(frame, SCHEMA, CONTRACT, where="x")
+    expected = examine_chunks([frame], SCHEMA, CONTRACT, where="x")
     assert len(expected.breaches) == 3
     found = report_on(saved(frame, tmp_path / name), rows=15)
     assert found.rows == expected.rows

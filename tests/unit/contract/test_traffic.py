@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from support.instance import CONTRACT, INSTANCE
 
 from ctcd.contract.conditions import condition
-from ctcd.contract.traffic import Experiment, Mode, Shadow, TrafficPolicy, chosen, load_traffic
+from ctcd.contract.traffic import LEAD_SECONDS, Experiment, Mode, Shadow, TrafficPolicy, chosen, load_traffic
 from ctcd.errors import UsageError
 
 TEXT = """
@@ -197,16 +197,17 @@ def test_a_hash_chooses_the_same_groups_everywhere() -> None:
 def test_the_parts_of_an_experiment_follow_each_other(tmp_path: Path) -> None:
     """A step keeps id and start, and its share holds until it takes effect; another version is another experiment."""
     found = policy(tmp_path)
-    first = found.experiment(Mode.CANARY, VERSION, lead=60)
+    first = found.experiment(Mode.CANARY, VERSION)
     effective = datetime.fromisoformat(first.effective).timestamp()
-    assert timedelta(seconds=50) < datetime.fromisoformat(first.effective) - datetime.now(UTC) <= timedelta(seconds=60)
+    lead = (datetime.fromisoformat(first.effective) - datetime.now(UTC)).total_seconds()
+    assert LEAD_SECONDS - 10 < lead <= LEAD_SECONDS
     assert (first.step, first.share_at(effective - 0.001), first.share_at(effective)) == (1, 0.0, 0.05)
     running = replace(first, effective="2025-08-31T00:00:00+00:00")
-    second = found.experiment(Mode.CANARY, VERSION, step=2, running=running, lead=60)
+    second = found.experiment(Mode.CANARY, VERSION, step=2, running=running)
     assert (second.id, second.started, second.step) == (first.id, first.started, 2)
     effective = datetime.fromisoformat(second.effective).timestamp()
     assert (second.share_at(effective - 0.001), second.share_at(effective)) == (0.05, 0.25)
-    routed = found.experiment(Mode.ROUTE, VERSION, running=second, lead=60)
+    routed = found.experiment(Mode.ROUTE, VERSION, running=second)
     assert (routed.id, routed.step, routed.before, routed.share) == (first.id, 0, 0.0, 1.0)
     other = found.experiment(Mode.CANARY, "6", running=second)
     assert other.id != first.id

@@ -15,7 +15,15 @@ from support.rows import input_rows, plain_rows
 from support.serving import small_scorer
 
 from ctcd.errors import NotFound, UsageError
-from ctcd.model.scorer import CONFIDENCE, SCHEMA_VERSION, SCORER_FILE, SELF_DIGEST, THRESHOLD_SCHEMA_VERSION, Scorer
+from ctcd.model.scorer import (
+    CONFIDENCE,
+    SCHEMA_VERSION,
+    SCORER_FILE,
+    SELF_DIGEST,
+    THRESHOLD_SCHEMA_VERSION,
+    Scorer,
+    contract_version_of,
+)
 from ctcd.model.threshold import Threshold
 from ctcd.model.trees import MODEL_FILE, SINGLE_THREAD_ROWS, CatBoost
 
@@ -109,6 +117,7 @@ def test_saved_scorer_is_whole(scorer: Scorer, tmp_path: Path) -> None:
             scorer.params,
             scorer.encoder,
         )
+    assert contract_version_of(tmp_path) == scorer.contract_version
     assert sorted(path.name for path in tmp_path.iterdir()) == [MODEL_FILE, SCORER_FILE]
 
 

@@ -19,7 +19,7 @@ from support.stores import TABLES
 
 from ctcd import html_report
 from ctcd.contract.schemas import snapshot_schema
-from ctcd.contract.validation import examine
+from ctcd.contract.validation import examine_chunks
 from ctcd.contract.validation_page import validation_page
 from ctcd.errors import NotFound
 from ctcd.monitoring import plots
@@ -160,7 +160,7 @@ def test_the_site_says_what_is_on_record(store: Engine, tmp_path: Path) -> None:
     frame = snapshot_frame(CONTRACT, rows=20)
     for day, hours in (("2025-09-01", 0), ("2025-08-25", 5)):
         frame["hours"] = hours
-        checked = examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="x")
+        checked = examine_chunks([frame], snapshot_schema(CONTRACT), CONTRACT, where="x")
         html_report.write(validation_page(checked), checked, tmp_path / "reports" / "validation", day)
     (tmp_path / "load").mkdir()
     measured = {"shape": "smoke", "requests": 900, "p99_ms": 21.5, "errors": {}}

@@ -11,7 +11,7 @@ from support.schemas import features_schema
 
 from ctcd import html_report
 from ctcd.contract.schemas import snapshot_schema
-from ctcd.contract.validation import ValidationReport, examine
+from ctcd.contract.validation import ValidationReport, examine_chunks
 from ctcd.contract.validation_page import validation_page
 from ctcd.errors import UsageError
 from ctcd.monitoring.outcome import Check, DataMonitorReport
@@ -44,7 +44,7 @@ def broken() -> ValidationReport:
     frame = snapshot_frame(CONTRACT, rows=50)
     frame.loc[[3, 5, 7, 9], "hours"] = 0
     frame.loc[4, "maker"] = ATTACK
-    return examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="machine_readings_labelled of 2025-08-31")
+    return examine_chunks([frame], snapshot_schema(CONTRACT), CONTRACT, where="machine_readings_labelled of 2025-08-31")
 
 
 def test_a_data_owner_finds_rule_column_count_share_and_rows(broken: ValidationReport, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_the_page_is_self_contained_and_runs_nothing(broken: ValidationReport) -
 def test_good_data_has_a_page_too() -> None:
     """The page of a report without breaches states that and has no table."""
     frame = snapshot_frame(CONTRACT, rows=20)
-    page = html_report.render(validation_page(examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="x")))
+    page = html_report.render(validation_page(examine_chunks([frame], snapshot_schema(CONTRACT), CONTRACT, where="x")))
     assert "satisfies the contract" in page
     assert "<table" not in page
 
@@ -84,9 +84,8 @@ def test_good_data_has_a_page_too() -> None:
 def test_no_personal_value_reaches_a_file(tmp_path: Path) -> None:
     """Rows with broken personal values are counted and located; the values are in neither file."""
     features, _ = clean_tables(CONTRACT, rows=20)
-    report = examine(
-        features.assign(operator="Secret" * 30, badge="Hidden-1"), features_schema(CONTRACT), CONTRACT, where="x"
-    )
+    personal = features.assign(operator="Secret" * 30, badge="Hidden-1")
+    report = examine_chunks([personal], features_schema(CONTRACT), CONTRACT, where="x")
     html_report.write(validation_page(report), report, tmp_path, "x")
     text = (tmp_path / "x.html").read_text() + (tmp_path / "x.json").read_text()
     assert "is longer than 100 characters" in text
@@ -149,7 +148,7 @@ def test_the_watch_has_a_page_with_the_failed_rules_first(tmp_path: Path) -> Non
 def test_a_page_has_the_colour_of_its_verdict(broken: ValidationReport, passed: bool) -> None:
     """Whoever only glances at a refusal does not take it for a pass."""
     colour = f'<body class="{"good" if passed else "bad"}">'
-    sound = examine(snapshot_frame(CONTRACT, rows=20), snapshot_schema(CONTRACT), CONTRACT, where="x")
+    sound = examine_chunks([snapshot_frame(CONTRACT, rows=20)], snapshot_schema(CONTRACT), CONTRACT, where="x")
     assert colour in html_report.render(validation_page(sound if passed else broken))
     monitored = DataMonitorReport(
         where="x", snapshot="2025-08-31", compared_with=None, passed=passed, checks=(), page=""

@@ -32,6 +32,7 @@ from ctcd.serving.champion.state import STATE_FILE, Champion
 from ctcd.serving.metrics import Metrics
 from ctcd.settings import ModelSource, Settings
 
+pytestmark = pytest.mark.usefixtures("idle")
 IDLE = (sys.executable, "-c", "import os; os.read(0, 1)")
 """Stands for the poller: ends when its parent does."""
 OTHER = replace(INFO, version="8", run_id="f" * 32)
@@ -103,9 +104,15 @@ class Parts:
 
 
 @pytest.fixture
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poller that does nothing."""
+    monkeypatch.setattr("ctcd.serving.champion.follower.POLLER", IDLE)
+
+
+@pytest.fixture
 def parts(model_folder: Path, tmp_path: Path) -> Iterator[Parts]:
     home, seen, answering = tmp_path / "champions", Seen(), [load(model_folder, CONTRACT)]
-    follower = Follower(home, CONTRACT, served=answering[0], metrics=seen, environment={}, command=IDLE)
+    follower = Follower(home, CONTRACT, served=answering[0], metrics=seen, environment={})
     follower._swap = answering.append
     yield Parts(home, follower, seen, answering)
     follower.stop()
@@ -324,7 +331,7 @@ def test_the_follower_goes_on_whatever_it_meets(parts: Parts, scorer: Scorer, mo
 @pytest.mark.slow
 def test_without_a_model_the_first_champion_is_waited_for(scorer: Scorer, tmp_path: Path) -> None:
     """It is served as soon as it is there; if none comes, or a wrong one, the error says why."""
-    follower = Follower(tmp_path, CONTRACT, served=None, metrics=Seen(), environment={}, command=IDLE)
+    follower = Follower(tmp_path, CONTRACT, served=None, metrics=Seen(), environment={})
     with pytest.raises(NotFound, match="named no champion within 0"):
         follower.wait_for_first(0)
     Champion(error="the registry is away").save(tmp_path)
@@ -334,7 +341,7 @@ def test_without_a_model_the_first_champion_is_waited_for(scorer: Scorer, tmp_pa
     assert follower.wait_for_first(5).version == "8"
     follower.stop()
     _torn(publish(tmp_path, scorer, OTHER, "8-b"))
-    other = Follower(tmp_path, CONTRACT, served=None, metrics=Seen(), environment={}, command=IDLE)
+    other = Follower(tmp_path, CONTRACT, served=None, metrics=Seen(), environment={})
     with pytest.raises(NotFound, match="not the one that"):
         other.wait_for_first(0.5)
 
@@ -343,7 +350,7 @@ def test_without_a_model_the_first_champion_is_waited_for(scorer: Scorer, tmp_pa
 def test_a_broken_champion_of_before_is_no_reason_not_to_start(scorer: Scorer, tmp_path: Path) -> None:
     """The registry may have a good one by now, which is waited for; if it still names the broken one, nothing is."""
     _torn(publish(tmp_path, scorer, OTHER, "8-a"))
-    follower = Follower(tmp_path, CONTRACT, served=None, metrics=Seen(), environment={}, command=IDLE)
+    follower = Follower(tmp_path, CONTRACT, served=None, metrics=Seen(), environment={})
     later = Timer(0.5, publish, (tmp_path, scorer, INFO, "7-a"))
     later.start()
     assert follower.wait_for_first(60).version == "7"
@@ -352,7 +359,7 @@ def test_a_broken_champion_of_before_is_no_reason_not_to_start(scorer: Scorer, t
     _torn(publish(tmp_path, scorer, OTHER, "8-b"))
     now = datetime.now(UTC) + timedelta(hours=1)
     Champion(version="8", run_id=OTHER.run_id, folder="8-b", looked_at=now.isoformat()).save(tmp_path)
-    other = Follower(tmp_path, CONTRACT, served=None, metrics=Seen(), environment={}, command=IDLE)
+    other = Follower(tmp_path, CONTRACT, served=None, metrics=Seen(), environment={})
     began = time.monotonic()
     with pytest.raises(NotFound, match="not the one that"):
         other.wait_for_first(60)
@@ -366,9 +373,7 @@ def child(follower: Follower) -> "subprocess.Popen[bytes] | None":
 
 def test_one_poller_runs_for_all_workers_and_ends_with_its_own(parts: Parts, model_folder: Path) -> None:
     """A second worker leaves it alone while the first lives, and starts one of its own after that."""
-    other = Follower(
-        parts.home, CONTRACT, served=load(model_folder, CONTRACT), metrics=Seen(), environment={}, command=IDLE
-    )
+    other = Follower(parts.home, CONTRACT, served=load(model_folder, CONTRACT), metrics=Seen(), environment={})
     for each in (parts.follower, other):
         each._poller.keep_running()
     first = child(parts.follower)
@@ -517,10 +522,9 @@ def follow(settings: Settings) -> Settings:
 
 @pytest.mark.slow
 def test_every_answer_names_the_version_and_model_info_tells_the_change(
-    model_folder: Path, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_folder: Path, scorer: Scorer, tmp_path: Path
 ) -> None:
     """A service that follows answers with the new version, in header, body and log; a refused one shows its reason."""
-    monkeypatch.setattr("ctcd.serving.champion.follower.POLLER", IDLE)
     settings = follow(empty_store(pinned(tmp_path, model_folder, ship_in_process=False)))
 
     def version(client: TestClient) -> str:

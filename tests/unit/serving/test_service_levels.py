@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from load.service_levels import Measured, compare, judge
+from load.service_levels import Measured, compare, judge, users_at
 from support.instance import INSTANCE
 
 from ctcd.contract.service_levels import BaselineRule, Limits, Shape, load_service_levels
@@ -38,19 +38,15 @@ def test_the_service_levels_of_an_instance_are_loaded() -> None:
     promise = load_service_levels(INSTANCE)
     assert {"reference", "spike", "soak", "smoke"} <= set(promise.shapes)
     reference = promise.shape("reference")
-    assert (reference.wait_seconds, reference.users_at(0), reference.users_at(119.9)) == (
-        [1.0, 5.0],
-        (100, 5),
-        (100, 5),
-    )
-    assert reference.users_at(120) is None
+    assert reference.wait_seconds == [1.0, 5.0]
+    assert [users_at(reference, seconds) for seconds in (0, 119.9, 120)] == [(100, 5), (100, 5), None]
     assert reference.limits.p95_ms <= 25
 
 
 def test_stages_run_one_after_another() -> None:
     """Each lasts as many seconds as it defines."""
     spike = load_service_levels(INSTANCE).shape("spike")
-    counts = [spike.users_at(float(second)) for second in range(61)]
+    counts = [users_at(spike, float(second)) for second in range(61)]
     assert [users and users[0] for users in counts] == [20] * 15 + [200] * 30 + [20] * 15 + [None]
 
 

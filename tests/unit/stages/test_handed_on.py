@@ -316,7 +316,7 @@ def test_rows_are_scored_by_the_champion(
     model = SimpleNamespace(contract_version="of 6")
     for name, found in {"open_store": STORE, "open_registry": registry}.items():
         monkeypatch.setattr(scoring, name, lambda _, found=found: found)
-    monkeypatch.setattr("ctcd.model.scorer.Scorer.load", {folder: model}.__getitem__)
+    monkeypatch.setattr("ctcd.model.scorer.contract_version_of", {folder: "of 6"}.__getitem__)
     for name in ("files.BatchScorer", "spark.SparkScorer"):
         monkeypatch.setattr(f"ctcd.scoring.{name}", Scoring)
     monkeypatch.setattr("ctcd.scoring.spark.require_spark", lambda: None)

@@ -18,7 +18,7 @@ from support.stores import TABLES, count, everything, load, rows_of
 
 from ctcd.contract.schemas import snapshot_schema
 from ctcd.contract.spec import names
-from ctcd.contract.validation import examine
+from ctcd.contract.validation import examine_chunks
 from ctcd.derived import lock
 from ctcd.errors import NotFound
 from ctcd.store import snapshot
@@ -247,7 +247,7 @@ def test_each_row_has_the_date_of_its_label(store: Engine) -> None:
         connection.execute(TABLES.snapshot.update().values(day=None))
     frame = read_snapshot(store, CONTRACT, BASE)
     assert frame["day"].isna().all()
-    assert not examine(frame, snapshot_schema(CONTRACT), CONTRACT, where="x").breaches
+    assert not examine_chunks([frame], snapshot_schema(CONTRACT), CONTRACT, where="x").breaches
 
 
 def test_a_large_snapshot_comes_in_parts(store: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -98,7 +98,6 @@ class Follower:
 
     Args:
         home: folder of the models and of the state file.
-        command: command of the poller; by default that of the registry.
     """
 
     def __init__(
@@ -109,7 +108,6 @@ class Follower:
         served: Served | None,
         metrics: Metrics,
         environment: dict[str, str],
-        command: Sequence[str] | None = None,
     ) -> None:
         self.state = FollowState()
         self._home = home
@@ -118,9 +116,7 @@ class Follower:
         self._recorded = ""
         self._swap: Callable[[Served], None] = lambda _served: None
         self._metrics = metrics
-        self._poller = _SharedPoller(
-            home, command or POLLER, environment, ended=lambda: self._metrics.restarted("poller")
-        )
+        self._poller = _SharedPoller(home, environment, ended=lambda: self._metrics.restarted("poller"))
         self._loop = Loop("follower", self._run, ended=metrics.restarted)
 
     def start(self, swap: Callable[[Served], None]) -> None:
@@ -210,12 +206,10 @@ class Follower:
 class _SharedPoller:
     """One poller for all workers: the worker that holds the lock runs it as its child."""
 
-    def __init__(
-        self, home: Path, command: Sequence[str], environment: dict[str, str], *, ended: Callable[[], None]
-    ) -> None:
+    def __init__(self, home: Path, environment: dict[str, str], *, ended: Callable[[], None]) -> None:
         self._home = home
         self._claim: int | None = None
-        self._child = Child(command, environment, name="the registry's poller", ended=ended)
+        self._child = Child(POLLER, environment, name="the registry's poller", ended=ended)
         self._lock = Lock()
 
     def keep_running(self) -> None:
