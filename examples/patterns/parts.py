@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from ctcd.contract.instance import load_instance
 from ctcd.contract.payload import row_reader
 from ctcd.contract.spec import names
+from ctcd.model.scorer import Predictions
 from ctcd.model.served import MODEL_FOLDER, Served
 from ctcd.model.threshold import Threshold, decided
 from ctcd.serving.metrics import Metrics
@@ -89,15 +90,18 @@ class Answers:
         given: list[float] = probabilities[0].tolist()
         best = int(decided(probabilities, CONTRACT.classes, self._threshold)[0])
         request_id = str(uuid4())
+        predictions = Predictions(
+            classes=[CONTRACT.classes[best]],
+            confidences=[given[best]],
+            probabilities=[given],
+            class_order=CONTRACT.classes,
+        )
         record = records.encode(
             [[row[name] for name in COLUMNS]],
             columns=COLUMNS,
             group=records.group_name(CONTRACT),
             request_ids=[request_id],
-            predictions=[CONTRACT.classes[best]],
-            confidences=[given[best]],
-            probabilities=[given],
-            classes=CONTRACT.classes,
+            predictions=predictions,
             elapsed_ms=[(perf_counter() - began) * 1_000],
             origin=self._origin,
             created_at=datetime.now(UTC),
