@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ctcd.errors import UsageError
-from ctcd.files import leftovers, replacing, write_text, writing_to
+from ctcd.files import files_in, leftovers, replacing, write_text, writing_to
 
 
 def test_a_file_is_written_into_a_new_folder(tmp_path: Path) -> None:
@@ -125,3 +125,18 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         write_text(tmp_path / "file" / "x.txt", "text")
+
+
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    """A folder that does not exist has no files; one behind a link that leads nowhere may have some."""
+    (tmp_path / "link").symlink_to("disk")
+    assert files_in(tmp_path / "folder", ".txt") == []
+    for folder in (tmp_path / "link", tmp_path / "link" / "folder"):
+        with pytest.raises(FileNotFoundError):
+            files_in(folder, ".txt")
+    for name in ("b.txt", "a.txt", "c.txt.old"):
+        write_text(tmp_path / "disk" / name, "")
+    assert [path.name for path in files_in(tmp_path / "link", ".txt")] == ["a.txt", "b.txt"]
+    assert files_in(tmp_path / "link" / "folder", ".txt") == []
+    with pytest.raises(NotADirectoryError):  # as of a folder without rights: root has all
+        files_in(tmp_path / "disk" / "a.txt", ".txt")
