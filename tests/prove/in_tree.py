@@ -561,6 +561,11 @@ STORE = [
         "integration/training/test_tracking.py::test_a_full_disk_on_which_mlflow_creates_its_tables_is_no_bug",
     ),
     _code(
+        "full disk under MLflow's store that is taken for a server that does not answer", "registry/tracking.py",
+        "if isinstance(error.__cause__, DBAPIError):", "if isinstance(error.__cause__, sqlite3.Error):",
+        "integration/training/test_tracking.py::test_a_full_disk_to_which_mlflow_writes_is_named",
+    ),
+    _code(
         "refused artifacts that are taken for missing ones", "registry/tracking.py",
         "except (MlflowException, requests.RequestException) as error", "except MlflowException as error",
         "unit/registry/test_versions.py::test_a_registry_that_does_not_answer_is_named",

@@ -84,7 +84,7 @@ def mlflow_errors(uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except DBAPIError as error:  # of the statements that create tables, which MLflow does not translate
+    except DBAPIError as error:  # of statements that MLflow does not translate, such as those that create tables
         raise _of_database(error, uri) from error
     except (MlflowException, requests.RequestException) as error:  # the latter of requests for artifacts
         code = getattr(error, "error_code", type(error).__name__)
@@ -94,6 +94,8 @@ def mlflow_errors(uri: str) -> Iterator[None]:
                 where=masked(uri),
                 hint="if it was deleted by mistake, restore MLflow's database and artifacts from a backup",
             ) from error
+        if isinstance(error.__cause__, DBAPIError):
+            raise _of_database(error.__cause__, uri) from error
         # Of a request without an answer, too, MLflow says INTERNAL_ERROR: what happened is the exception behind its own.
         reason = error.__cause__ or error.__context__ if isinstance(error, MlflowException) else error
         if isinstance(reason, requests.ConnectionError | requests.Timeout):
@@ -230,6 +232,8 @@ def _quiet() -> None:
     set_telemetry_client()  # type: ignore[no-untyped-call] # MLflow does not annotate it
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # The traceback of an error of the database, which is then raised, too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def _point_at(uri: str) -> None:
@@ -282,10 +286,11 @@ def _probe_database(uri: str) -> None:
 def _of_database(error: DBAPIError, uri: str) -> Unreachable:
     cause = error.orig
     # SQLite's own texts, such as "database or disk is full", hold no values; those of servers may.
-    reason = str(cause) if isinstance(cause, sqlite3.Error) else type(cause).__name__
-    return Unreachable(
-        f"MLflow's database does not answer: {reason}", where=masked(uri), hint="check MLFLOW_TRACKING_URI"
-    )
+    if isinstance(cause, sqlite3.Error):
+        reason, check = str(cause), "the file and its disk"
+    else:
+        reason, check = type(cause).__name__, "MLFLOW_TRACKING_URI"
+    return Unreachable(f"MLflow's database does not answer: {reason}", where=masked(uri), hint=f"check {check}")
 
 
 def _for_mlflow(uri: str) -> str:

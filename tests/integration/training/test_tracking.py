@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -145,6 +146,26 @@ def test_a_full_disk_on_which_mlflow_creates_its_tables_is_no_bug(tmp_path: Path
         event.remove(Engine, "connect", small)
     assert (tmp_path / "mlflow.db").exists() == existing
     assert list(tmp_path.glob(".mlflow.db.*-*")) == []
+
+
+def test_a_full_disk_to_which_mlflow_writes_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A one-line error says what SQLite says, and not to look for a server; MLflow prints no traceback beside it."""
+    settings = Settings(home=tmp_path)
+    client = tracking.connect(settings)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("VACUUM")  # no page is free
+
+    def full(connection: sqlite3.Connection, _record: object, _proxy: object) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # SQLite takes the number of those that there are
+
+    said = r"mlflow\.db: MLflow's database does not answer: database or disk is full \(check the file and its disk\)"
+    event.listen(Engine, "checkout", full)
+    try:
+        with pytest.raises(Unreachable, match=said), tracking.mlflow_errors(settings.tracking_uri):
+            client.set_experiment_tag("0", "tag", "x" * 20_000)
+    finally:
+        event.remove(Engine, "checkout", full)
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
