@@ -299,18 +299,23 @@ def _for_mlflow(uri: str) -> str:
 
 
 def _create_whole(path: Path) -> None:
-    """Create MLflow's SQLite file if it is missing, under a temporary name first; another process waits for that.
+    """Create MLflow's SQLite file if it is missing or empty, under a temporary name first; another process waits for that.
 
     MLflow creates its tables one by one and cannot continue with the incomplete file that a killed process leaves.
     """
     path = path.resolve()  # the lock is the same, whatever link leads to the file
-    if path.exists():
+    if _is_filled(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{path.name}.lock")):
-        if path.exists():
+        if _is_filled(path):
             return
         for left in leftovers(path):
             left.unlink()
         with replacing(path) as unfinished:
             MlflowClient(tracking_uri=_for_mlflow(sqlite_url(unfinished))).search_experiments(max_results=1)
+
+
+def _is_filled(path: Path) -> bool:
+    """Return whether there is a database: for SQLite, an empty file is a new one."""
+    return path.exists() and path.stat().st_size > 0
