@@ -257,7 +257,7 @@ def _probe_database(uri: str) -> None:
     """Connect to MLflow's database once: MLflow itself would retry for hours."""
     try:
         url = parse(uri)
-        if url.get_backend_name() == "sqlite" and url.database:
+        if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
             with mlflow_errors(uri):
                 _create_whole(Path(url.database))
         engine = create_engine(url, hide_parameters=True)

@@ -43,6 +43,13 @@ def test_embedded_store_keeps_everything_in_its_home(tmp_path: Path, monkeypatch
     assert list((tmp_path / "cwd").iterdir()) == []
 
 
+def test_a_store_in_memory_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written to the working directory, neither a file of that name nor its lock."""
+    monkeypatch.chdir(tmp_path)
+    tracking._probe_database("sqlite:///:memory:")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_connecting_twice_gives_the_same_experiment(tmp_path: Path) -> None:
     """A second connection finds the experiment of the first, also after it was deleted."""
     settings = Settings(home=tmp_path)
