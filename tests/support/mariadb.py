@@ -4,7 +4,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pymysql
 from sqlalchemy.engine import URL, make_url
+from support.network import free_port
 
 SUFFIX = "_test"
 """Ends the name of every database that tests may create, clean or drop."""
@@ -82,7 +82,7 @@ class OwnServer:
     """
 
     def __init__(self, program: str, folder: Path, options: Sequence[str]) -> None:
-        self._port = _free_port()
+        self._port = free_port()
         self._log = folder / "server.log"
         self._command = [
             program,
@@ -192,12 +192,6 @@ def _wait(process: subprocess.Popen[bytes], url: URL, log: Path) -> None:
             process.wait(0.05)
             break
     raise RuntimeError(f"mariadbd did not start:\n{log.read_text()[-2000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _execute(url: URL, statement: str) -> None:
