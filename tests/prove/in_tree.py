@@ -601,6 +601,11 @@ STORE = [
         "unit/drafts/test_columns.py::test_what_is_no_regular_file_is_not_read",
     ),
     _code(
+        "old part of an instance that is deleted although another one cannot be replaced", "cli/init.py",
+        "undone.callback(place.rename(old / each).rename, place)", "place.rename(old / each)",
+        "unit/drafts/test_init.py::test_all_parts_stay_if_one_cannot_be_replaced",
+    ),
+    _code(
         "pipe taken for a file", "store/sources.py",
         "if not path.is_file():", "if path.is_dir():",
         "unit/store/test_sources.py::test_what_is_no_regular_file_is_refused",
