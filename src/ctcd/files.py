@@ -43,6 +43,21 @@ def writing_to(place: Path) -> Iterator[None]:
         raise UsageError(f"cannot be written: {reason}", where=str(place), hint="choose another place") from error
 
 
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """Return what is in a folder and has this suffix, sorted; nothing if there is no such folder.
+
+    Raises:
+        OSError: the folder may not be read, which `glob` takes for an empty one, or is on a disk that is not mounted, to
+            which a link leads.
+    """
+    try:
+        return sorted(each for each in folder.iterdir() if each.suffix == suffix)
+    except FileNotFoundError:
+        if any(each.is_symlink() and not each.exists() for each in (folder, *folder.parents)):
+            raise
+        return []
+
+
 def require_regular(path: Path) -> None:
     """Refuse to write to what exists and is no regular file.
 

@@ -561,6 +561,11 @@ STORE = [
         "integration/training/test_tracking.py::test_a_full_disk_on_which_mlflow_creates_its_tables_is_no_bug",
     ),
     _code(
+        "full disk under MLflow's store that is taken for a server that does not answer", "registry/tracking.py",
+        "if isinstance(error.__cause__, DBAPIError):", "if isinstance(error.__cause__, sqlite3.Error):",
+        "integration/training/test_tracking.py::test_a_full_disk_to_which_mlflow_writes_is_named",
+    ),
+    _code(
         "refused artifacts that are taken for missing ones", "registry/tracking.py",
         "except (MlflowException, requests.RequestException) as error", "except MlflowException as error",
         "unit/registry/test_versions.py::test_a_registry_that_does_not_answer_is_named",
@@ -594,6 +599,11 @@ STORE = [
         "pipe that a draft waits for", "drafts/columns.py",
         "Source(path.stem, regular(path))", "Source(path.stem, path.resolve())",
         "unit/drafts/test_columns.py::test_what_is_no_regular_file_is_not_read",
+    ),
+    _code(
+        "old part of an instance that is deleted although another one cannot be replaced", "cli/init.py",
+        "undone.callback(place.rename(old / each).rename, place)", "place.rename(old / each)",
+        "unit/drafts/test_init.py::test_all_parts_stay_if_one_cannot_be_replaced",
     ),
     _code(
         "pipe taken for a file", "store/sources.py",

@@ -1010,7 +1010,7 @@ DEFECTS = [
     ),
     _code(
         "outboxes that may not be read and are taken for none", "stages/outbox.py",
-        "settings.outbox.iterdir() if os.path.lexists(settings.outbox) else ()", 'settings.outbox.glob("*")',
+        "in files_in(settings.home / settings.outbox.name, SUFFIX)", 'in sorted(settings.outbox.glob(f"*{SUFFIX}"))',
         "unit/serving/test_outbox.py::test_a_folder_that_cannot_be_read_is_not_one_without_outboxes",
     ),
     _service(

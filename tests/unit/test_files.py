@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ctcd.errors import UsageError
-from ctcd.files import leftovers, replacing, replacing_folder, write_text, writing_to
+from ctcd.files import files_in, leftovers, replacing, replacing_folder, write_text, writing_to
 
 
 def test_a_file_is_written_into_a_new_folder(tmp_path: Path) -> None:
@@ -274,3 +274,18 @@ def test_a_file_and_a_folder_can_replace_each_other(tmp_path: Path) -> None:
     with replacing_folder(path) as new:
         fill(new, "newest")
     assert below(tmp_path) == ["model", "model/newest"]
+
+
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    """A folder that does not exist has no files; one behind a link that leads nowhere may have some."""
+    (tmp_path / "link").symlink_to("disk")
+    assert files_in(tmp_path / "folder", ".txt") == []
+    for folder in (tmp_path / "link", tmp_path / "link" / "folder"):
+        with pytest.raises(FileNotFoundError):
+            files_in(folder, ".txt")
+    for name in ("b.txt", "a.txt", "c.txt.old"):
+        write_text(tmp_path / "disk" / name, "")
+    assert [path.name for path in files_in(tmp_path / "link", ".txt")] == ["a.txt", "b.txt"]
+    assert files_in(tmp_path / "link" / "folder", ".txt") == []
+    with pytest.raises(NotADirectoryError):  # as of a folder without rights: root has all
+        files_in(tmp_path / "disk" / "a.txt", ".txt")

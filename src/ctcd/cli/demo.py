@@ -73,18 +73,13 @@ def demo(
 
 
 def _embedded(data: Path | None) -> Settings:
-    """Return settings with a home of its own for each contract and source of data, and with a free port."""
+    """Return settings with a home of its own for each contract and source of data."""
     settings = load_settings()
     # The store of another contract has another history of migrations; folders in different places have the same name.
     source = f"{data.resolve().name}-{sha256(bytes(data.resolve())).hexdigest()[:8]}" if data else "synthetic"
     name = f"{instance(settings).contract.slug}-{source}"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
     embedded = {"feature_store_url": SecretStr(""), "mlflow_tracking_uri": SecretStr("")}
-    return settings.model_copy(
-        update={**embedded, "home": settings.home / "demo" / name, "host": "127.0.0.1", "port": port}
-    )
+    return settings.model_copy(update={**embedded, "home": settings.home / "demo" / name, "host": "127.0.0.1"})
 
 
 def _synthetic(settings: Settings, rows: int, seed: int) -> Path:
@@ -102,7 +97,7 @@ def _show_seconds(seconds: dict[str, float], total: float) -> None:
 
 
 def _ask(settings: Settings, tag: str, progress: Any) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Serve a Bento, send one prediction over HTTP and wait for its row in the log.
+    """Serve a Bento on a free port, send one prediction over HTTP and wait for its row in the log.
 
     Returns:
         the row sent, the answer, and the number of rows in the log with its request id.
@@ -110,6 +105,9 @@ def _ask(settings: Settings, tag: str, progress: Any) -> tuple[dict[str, Any], d
     from ctcd.serving.launch import running
 
     question: dict[str, Any] = instance(settings).payload.row.model_json_schema()["examples"][0]
+    with socket.socket() as probe:  # only now: until the service listens, the port may go to any connection
+        probe.bind((settings.host, 0))
+        settings = settings.model_copy(update={"port": probe.getsockname()[1]})
     with running(tag, settings, progress=progress) as service:
         answer = client.predict(service.url, question, settings.client_key)
         logged = _wait_for_log(settings, answer["request_id"])

@@ -1,7 +1,9 @@
 """The command that drafts an instance from a table."""
 
 import json as json_module
+import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
@@ -77,7 +79,7 @@ def init(
     settings = load_settings()
     folder = (into or settings.contracts).resolve()
     parts = sorted({path.partition("/")[0] for path in PACKAGES} | {"features.py", *file_names(), *REPLACED})
-    there = [each for each in parts if (folder / each).exists()]
+    there = [each for each in parts if os.path.lexists(folder / each)]  # also a link to a disk that is not mounted
     if there and not replace:
         raise UsageError(
             f"already has {', '.join(there)}",
@@ -99,11 +101,15 @@ def init(
         folder.mkdir(parents=True, exist_ok=True)
         old.mkdir()
         # The new parts are complete and on the same disk, so that each is in place, old or new, at nearly any moment.
-        for each in parts:
-            if (folder / each).exists():
-                (folder / each).rename(old / each)
-            if (ready / each).exists():
-                (ready / each).rename(folder / each)
+        # If one cannot be replaced, such as a mount point, the others are put back.
+        with ExitStack() as undone:
+            for each in parts:
+                place, new = folder / each, ready / each
+                if each in there:
+                    undone.callback(place.rename(old / each).rename, place)
+                if new.exists():
+                    undone.callback(new.rename(place).rename, new)
+            undone.pop_all()
     if json:
         emit(_summary(found, folder))
     else:

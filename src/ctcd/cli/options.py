@@ -78,7 +78,7 @@ Today = Annotated[
     date | None,
     day_option(
         "--today",
-        help="Day that counts as today in the age of the training data.",
+        help="Day that counts as today for the age of the training data.",
         default="today in the configured time zone",
     ),
 ]

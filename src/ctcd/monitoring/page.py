@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ctcd.errors import number_of
-from ctcd.files import write_text
+from ctcd.files import files_in, write_text
 from ctcd.html_report import Page, Row, render, row_of
 from ctcd.monitoring.outcome import Check, DataMonitorReport
 
@@ -34,7 +34,7 @@ def data_monitor_page(report: DataMonitorReport) -> Page:
 
 def write_index(folder: Path) -> None:
     """Write the page that links to the page of every day, the newest first."""
-    days = sorted((path for path in folder.glob("*.html") if path.name != INDEX), reverse=True)
+    days = [path for path in reversed(files_in(folder, ".html")) if path.name != INDEX]
     page = Page(
         title="Data monitor",
         verdict=f"{number_of(len(days), 'snapshot')} checked",

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, Table, select
 
 from ctcd.contract.spec import Contract
 from ctcd.errors import NotFound
-from ctcd.files import write_text, writing_to
+from ctcd.files import files_in, write_text, writing_to
 from ctcd.html_report import Figure, Page, Row, Section, render, row_of
 from ctcd.monitoring import plots
 from ctcd.monitoring.findings import list_findings
@@ -57,6 +57,7 @@ def write_site(
 
     Raises:
         UsageError: the folder cannot be written to.
+        OSError: a folder of reports may not be read.
         Unreachable: the store or MLflow does not answer.
     """
     copied: dict[str, str] = {}
@@ -95,9 +96,9 @@ def _data(reports: Path, copied: dict[str, str]) -> Page:
     """Return the page about snapshots, the newest first; the pages about each are `copied`."""
     rows, links = [], []
     for folder in (VALIDATION, DATA_MONITOR):
-        for file in (reports / folder).glob("*.html"):
+        for file in files_in(reports / folder, ".html"):
             copied[f"{folder}/{file.name}"] = file.read_text(encoding="utf-8")
-        for file in sorted((reports / folder).glob("*.json"), reverse=True):
+        for file in reversed(files_in(reports / folder, ".json")):
             try:
                 report = json.loads(file.read_text(encoding="utf-8"))
                 broken = len(report["breaches"]) if folder == VALIDATION else _failed(report)
@@ -286,7 +287,7 @@ class _LoadTest(BaseModel):
 
 def _load(folder: Path) -> Page:
     rows = []
-    for file in sorted(folder.glob("*.json")):
+    for file in files_in(folder, ".json"):
         try:
             result = _LoadTest.model_validate_json(file.read_bytes())
         except ValidationError:

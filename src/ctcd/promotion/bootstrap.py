@@ -15,7 +15,7 @@ Indices = NDArray[np.intp]
 CONFIDENCE, RESAMPLES, SEED = 0.95, 400, 20250901
 """Parameters of the intervals that are shown for one model; the policy has those of the intervals that decide."""
 BLOCK_CELLS = 2_000_000
-"""Maximum of random numbers drawn, and of cells of confusion matrices summed, at once; it bounds the memory."""
+"""Maximum number of random numbers drawn, and of cells of confusion matrices summed, at once; it bounds the memory."""
 
 
 def _accuracy(confusion: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -83,7 +83,7 @@ def mlflow_errors(uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except DBAPIError as error:  # of the statements that create tables, which MLflow does not translate
+    except DBAPIError as error:  # of statements that MLflow does not translate, such as those that create tables
         raise _of_database(error, uri) from error
     except (MlflowException, requests.RequestException) as error:  # the latter of requests for artifacts
         code = getattr(error, "error_code", type(error).__name__)
@@ -93,6 +93,8 @@ def mlflow_errors(uri: str) -> Iterator[None]:
                 where=masked(uri),
                 hint="if it was deleted by mistake, restore MLflow's database and artifacts from a backup",
             ) from error
+        if isinstance(error.__cause__, DBAPIError):
+            raise _of_database(error.__cause__, uri) from error
         # Of a request without an answer, too, MLflow says INTERNAL_ERROR: what happened is the exception behind its own.
         reason = error.__cause__ or error.__context__ if isinstance(error, MlflowException) else error
         if isinstance(reason, requests.ConnectionError | requests.Timeout):
@@ -196,6 +198,8 @@ def _quiet() -> None:
     set_telemetry_client()  # type: ignore[no-untyped-call] # MLflow does not annotate it
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # The traceback of an error of the database, which is then raised, too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def _point_at(uri: str) -> None:
@@ -219,7 +223,7 @@ def _probe_database(uri: str) -> None:
     """Connect to MLflow's database once: MLflow itself would retry for hours."""
     try:
         url = parse(uri)
-        if url.get_backend_name() == "sqlite" and url.database:
+        if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
             with mlflow_errors(uri):
                 _create_whole(Path(url.database))
         engine = create_engine(url, hide_parameters=True)
@@ -248,10 +252,11 @@ def _probe_database(uri: str) -> None:
 def _of_database(error: DBAPIError, uri: str) -> Unreachable:
     cause = error.orig
     # SQLite's own texts, such as "database or disk is full", hold no values; those of servers may.
-    reason = str(cause) if isinstance(cause, sqlite3.Error) else type(cause).__name__
-    return Unreachable(
-        f"MLflow's database does not answer: {reason}", where=masked(uri), hint="check MLFLOW_TRACKING_URI"
-    )
+    if isinstance(cause, sqlite3.Error):
+        reason, check = str(cause), "the file and its disk"
+    else:
+        reason, check = type(cause).__name__, "MLFLOW_TRACKING_URI"
+    return Unreachable(f"MLflow's database does not answer: {reason}", where=masked(uri), hint=f"check {check}")
 
 
 def _for_mlflow(uri: str) -> str:
@@ -260,18 +265,23 @@ def _for_mlflow(uri: str) -> str:
 
 
 def _create_whole(path: Path) -> None:
-    """Create MLflow's SQLite file if it is missing, under a temporary name first; another process waits for that.
+    """Create MLflow's SQLite file if it is missing or empty, under a temporary name first; another process waits for that.
 
     MLflow creates its tables one by one and cannot continue with the incomplete file that a killed process leaves.
     """
     path = path.resolve()  # the lock is the same, whatever link leads to the file
-    if path.exists():
+    if _is_filled(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{path.name}.lock")):
-        if path.exists():
+        if _is_filled(path):
             return
         for left in leftovers(path):
             left.unlink()
         with replacing(path) as unfinished:
             MlflowClient(tracking_uri=_for_mlflow(sqlite_url(unfinished))).search_experiments(max_results=1)
+
+
+def _is_filled(path: Path) -> bool:
+    """Return whether there is a database: for SQLite, an empty file is a new one."""
+    return path.exists() and path.stat().st_size > 0

@@ -396,7 +396,8 @@ def _context(name: str) -> Iterator[Any]:
 def _parquet_files(source: Path) -> list[Path]:
     found = [source]
     if source.is_dir():  # hidden files and those with an underscore are no data, as for all readers of such folders
-        found = [each for each in sorted(source.glob("[!._]*")) if each.is_file() and suffix_of(each) == PARQUET]
+        files = [each for each in sorted(source.iterdir()) if not each.name.startswith((".", "_"))]
+        found = [each for each in files if each.is_file() and suffix_of(each) == PARQUET]
     if not found or not all(each.is_file() and suffix_of(each) == PARQUET for each in found):
         raise UsageError(
             "is neither a Parquet file nor a folder with some", where=str(source), hint="Spark reads Parquet files"

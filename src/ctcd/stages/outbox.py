@@ -1,6 +1,5 @@
 """Stages of the predictions that the store does not have: what the outboxes hold, and what to do with dead letters."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -138,16 +137,15 @@ def _outboxes(settings: Settings) -> Iterator[tuple["list[Outbox]", dict[str, st
     Raises:
         OSError: their folder cannot be read.
     """
+    from ctcd.files import files_in
     from ctcd.serving.prediction_log.outbox import Outbox
     from ctcd.serving.prediction_log.outbox_files import SUFFIX
 
     unusable: dict[str, str] = {}
     with ExitStack() as stack:
         opened = []
-        # For `glob`, a folder that may not be read is empty: the predictions of another user would be none. So would be
-        # those on a disk that is not mounted, to which a link leads.
-        files = settings.outbox.iterdir() if os.path.lexists(settings.outbox) else ()
-        for path in sorted(file for file in files if file.suffix == SUFFIX):
+        # Before the first start there are none. The home as it was given may be a link to a disk that is not mounted.
+        for path in files_in(settings.home / settings.outbox.name, SUFFIX):
             try:
                 outbox = stack.enter_context(closing(Outbox.attach(path)))
                 outbox.check()

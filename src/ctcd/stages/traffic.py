@@ -23,7 +23,7 @@ class VariantReport:
 
     Args:
         variant: champion or challenger.
-        effective: number of independent requests that they count as; see `ctcd.model.reference.effective_rows`.
+        effective: number of independent requests that `requests` count as; see `ctcd.model.reference.effective_rows`.
         failed: requests that it failed to answer, so that the champion answered, or that it failed to score as a shadow.
         median_ms: median response time in milliseconds; `p95_ms` is its 95th percentile.
         shares: share of the answers, 0 to 1, by class.

@@ -350,12 +350,14 @@ def find_sources(path: Path, required: Sequence[str], optional: Sequence[str]) -
     Raises:
         UsageError: the path does not exist, a folder lacks a table or has it twice, a table is no regular file, or a
             file's name does not match a table.
+        OSError: a folder may not be read.
     """
     tables = [*required, *optional]
     if path.is_dir():
+        there = sorted(path.iterdir())  # for `glob`, a folder that may not be read is empty
         found = []
         for table in tables:
-            files = [file for file in sorted(path.glob("*")) if _is_of(file, table)]
+            files = [file for file in there if _is_of(file, table)]
             if len(files) > 1:
                 raise UsageError(
                     f"{files[0].name} and {files[1].name} are the same table", where=str(path), hint="keep one"

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -41,6 +42,13 @@ def test_embedded_store_keeps_everything_in_its_home(tmp_path: Path, monkeypatch
     client.log_text(run.info.run_id, "text", "file.txt")
     assert len(list(settings.artifacts.rglob("file.txt"))) == 1
     assert list((tmp_path / "cwd").iterdir()) == []
+
+
+def test_a_store_in_memory_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written to the working directory, neither a file of that name nor its lock."""
+    monkeypatch.chdir(tmp_path)
+    tracking._probe_database("sqlite:///:memory:")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_connecting_twice_gives_the_same_experiment(tmp_path: Path) -> None:
@@ -144,8 +152,28 @@ def test_a_full_disk_on_which_mlflow_creates_its_tables_is_no_bug(tmp_path: Path
             tracking.connect(Settings(home=tmp_path))
     finally:
         event.remove(Engine, "connect", small)
-    assert (tmp_path / "mlflow.db").exists() == existing
+    assert [file.stat().st_size for file in tmp_path.glob("mlflow.db*")] == [0] * existing
     assert list(tmp_path.glob(".mlflow.db.*-*")) == []
+
+
+def test_a_full_disk_to_which_mlflow_writes_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A one-line error says what SQLite says, and not to look for a server; MLflow prints no traceback beside it."""
+    settings = Settings(home=tmp_path)
+    client = tracking.connect(settings)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("VACUUM")  # no page is free
+
+    def full(connection: sqlite3.Connection, _record: object, _proxy: object) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # SQLite takes the number of those that there are
+
+    said = r"mlflow\.db: MLflow's database does not answer: database or disk is full \(check the file and its disk\)"
+    event.listen(Engine, "checkout", full)
+    try:
+        with pytest.raises(Unreachable, match=said), tracking.mlflow_errors(settings.tracking_uri):
+            client.set_experiment_tag("0", "tag", "x" * 20_000)
+    finally:
+        event.remove(Engine, "checkout", full)
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -3,10 +3,14 @@
 import json
 import re
 import shutil
+import socket
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -23,7 +27,7 @@ from ctcd.promotion.decision import Decision, RuleResult, Status, to_markdown
 from ctcd.promotion.gate import GateOutcome
 from ctcd.registry.versions import RegisteredVersion
 from ctcd.scoring.replay import Difference, Replayed, ReplayReport
-from ctcd.settings import load_settings
+from ctcd.settings import Settings, load_settings
 from ctcd.stages import audit, connections, promotion
 from ctcd.store.engine import transaction
 from ctcd.store.tables import build_tables
@@ -558,3 +562,22 @@ def test_the_demo_has_a_home_for_each_folder_of_data(tmp_path: Path) -> None:
     homes = [demo._embedded(data).home for data in (*folders, tmp_path / "a" / ".." / "b" / "data", None)]
     assert len(set(homes)) == 3
     assert homes[1] == homes[2]
+
+
+def test_the_demo_serves_on_a_port_that_is_free_when_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on one that was free before its minutes of training, and that another process may have now."""
+
+    @contextmanager
+    def running(_tag: str, settings: Settings, **_options: object) -> Iterator[SimpleNamespace]:
+        with socket.socket() as service:
+            service.bind((settings.host, settings.port))
+            yield SimpleNamespace(url="")
+
+    monkeypatch.setattr("ctcd.serving.launch.running", running)
+    monkeypatch.setattr("ctcd.deployment.client.predict", Mock(return_value={"request_id": "1"}))
+    monkeypatch.setattr("ctcd.stages.scoring.logged_predictions", Mock(return_value=["1"]))
+    settings = demo._embedded(None)
+    with socket.socket() as other:
+        with suppress(OSError):  # it may be in use
+            other.bind((settings.host, settings.port))
+        assert demo._ask(settings, "tag", None)[1:] == ({"request_id": "1"}, 1)

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
+from errno import EBUSY
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,46 @@ def test_an_instance_is_never_overwritten_unasked(
     assert (folder / "mine.txt").exists()
     assert not (folder / "examples").exists()
     assert len(list((folder / "migrations" / "versions").glob("v*.py"))) == 1
+
+
+def test_a_part_on_a_disk_that_is_not_mounted_is_there(
+    table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without --replace, a link that leads nowhere is not replaced either."""
+    (tmp_path / "promotion.toml").symlink_to("nowhere")
+    assert init(table, tmp_path) == 2
+    assert "already has promotion.toml (--replace overwrites that" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_all_parts_stay_if_one_cannot_be_replaced(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Such as one that is mounted, which a test may not do; without that, links that lead nowhere are replaced, too."""
+    folder, rename = tmp_path / "contracts", Path.rename
+    shutil.copytree(INSTANCE.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.rmtree(folder / "examples")
+    shutil.rmtree(folder / "lock")
+    (folder / "lock").symlink_to("nowhere")
+    (folder / "monitoring.toml").unlink()  # a new part, which does not stay
+
+    def refused(path: Path, target: Path) -> Path:
+        if path == folder / "training.toml":
+            raise OSError(EBUSY, "Device or resource busy", str(path))
+        return rename(path, target)
+
+    def content() -> dict[str, str | None]:
+        return {str(each): each.read_text() if each.is_file() else None for each in sorted(folder.rglob("*"))}
+
+    before = content()
+    monkeypatch.setattr(Path, "rename", refused)
+    assert init(table, folder, "--replace") == 2
+    assert "training.toml: Device or resource busy" in capfd.readouterr().err
+    assert content() == before
+    monkeypatch.setattr(Path, "rename", rename)
+    assert init(table, folder, "--replace") == 0
+    assert load_instance(folder).contract.name == "returned_goods"
+    assert (folder / "lock" / "contract.json").is_file()
 
 
 @pytest.mark.slow

@@ -422,3 +422,12 @@ def test_a_file_that_is_no_report_about_a_snapshot_is_named(
     written(store, tmp_path)
     page = Shown(tmp_path / "site" / "data.html")
     assert page.rows[1:] == [["2025-08-31", folder, "", "cannot be read"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["reports", "load"])
+def test_reports_that_cannot_be_read_are_not_taken_for_none(store: Engine, tmp_path: Path, folder: str) -> None:
+    """Else the site would say that nothing needs attention; root may read every folder, so it is a file."""
+    (tmp_path / folder).touch()
+    with pytest.raises(NotADirectoryError):
+        written(store, tmp_path)

@@ -1,12 +1,14 @@
 """What the tasks of batch scoring on Spark do, and how their work is put together; Spark itself is in `tests/spark`."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import pandas as pd
 import pyarrow as pa
@@ -23,7 +25,7 @@ from ctcd.errors import DataRefused, UsageError
 from ctcd.model.probes import PROBES_FILE
 from ctcd.model.scorer import Scorer
 from ctcd.scoring.files import BatchScorer
-from ctcd.scoring.spark import Job, SparkScorer, Task, require_spark, run_task
+from ctcd.scoring.spark import Job, SparkScorer, Task, _parquet_files, require_spark, run_task
 from ctcd.scoring.store import Scored, score_new
 from ctcd.store import engine, migrations
 from ctcd.store.ingest import ingest
@@ -376,6 +378,16 @@ def test_what_is_no_folder_of_predictions_stays(spark: InThisProcess, source: Pa
     with pytest.raises(UsageError, match="neither a Parquet file nor a folder"):
         spark.score_files(source.with_suffix(".csv"), tmp_path / "new")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_that_may_not_be_read_is_not_one_without_parquet_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user is told that, and not what Spark reads; root may read every folder."""
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, Mock(side_effect=PermissionError))
+    with pytest.raises(PermissionError):
+        _parquet_files(tmp_path)
 
 
 @pytest.mark.parametrize("groups", [0, 1])

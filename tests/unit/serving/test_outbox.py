@@ -545,13 +545,15 @@ def test_a_folder_that_cannot_be_read_is_not_one_without_outboxes(tmp_path: Path
 
     Before the first start there is none.
     """
-    settings = Settings(home=tmp_path)
-    assert list_outboxes(settings).waiting == {}
-    settings.outbox.symlink_to("disk")
+    homes = [Settings(home=tmp_path), Settings(home=tmp_path / "home")]
+    assert [list_outboxes(home).waiting for home in homes] == [{}, {}]
+    for link in (homes[0].outbox, homes[1].home):
+        link.symlink_to(tmp_path / "disk")
     for expected in (FileNotFoundError, NotADirectoryError):
         for act in (list_outboxes, retry, partial(export, to=tmp_path / "exported")):
-            with pytest.raises(expected):
-                act(settings)
+            for home in homes:
+                with pytest.raises(expected):
+                    act(home)
         (tmp_path / "disk").touch()  # root may read every folder
     assert not (tmp_path / "exported").exists()
 

@@ -1,6 +1,7 @@
 import gzip
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -177,6 +178,16 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, kind: str) -> None:
     if kind in ("pipe", "device"):
         with pytest.raises(UsageError, match="not a regular file"):
             find_sources(path, ["t"], [])
+
+
+def test_a_folder_that_may_not_be_read_is_not_one_without_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user is told that, and not to add a table that may be there; root may read every folder."""
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, Mock(side_effect=PermissionError))
+    with pytest.raises(PermissionError):
+        find_sources(tmp_path, ["a"], [])
 
 
 @pytest.mark.parametrize("values", [[b"\xb1\xe8", b"Kim"], [b"Kim", None, b"\xff"]])
