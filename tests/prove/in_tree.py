@@ -1249,9 +1249,15 @@ INSTANCES = [
     ),
     _code(
         "head of any size during an answer", "serving/http/connection.py",
-        "                self.flow.pause_reading()\n", "                pass\n",
+        "                self.flow.hold()\n", "                pass\n",
         "integration/serving/test_connections.py"
         "::test_nothing_of_a_further_head_is_kept_while_a_request_is_answered",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "read for each request of a pipeline that is answered", "serving/http/connection.py",
+        "self.flow.held = len(self.pipeline) > 1 or bool(self.pipeline and self._in_head)", "self.flow.held = False",
+        "integration/serving/test_connections.py::test_nothing_is_read_while_requests_wait_for_their_turn",
         area=Area.SERVICE,
     ),
     _code(

@@ -20,7 +20,7 @@ from support.serving import EXAMPLE, INFO, empty_store, pinned, save_model
 
 from ctcd.model.scorer import Scorer
 from ctcd.serving.app import make_service
-from ctcd.serving.http.connection import HEAD_BYTES
+from ctcd.serving.http.connection import HEAD_BYTES, Connection
 from ctcd.serving.http.problems import MEDIA_TYPE, ProblemDetails
 from ctcd.settings import Settings
 
@@ -124,6 +124,8 @@ def connections(port: int) -> int:
 
 
 CLOSE = {"Connection": "close"}
+LIVE = request(b"", "/livez", "GET")
+LARGE = b" " * 200_000
 
 
 @pytest.mark.parametrize(
@@ -220,6 +222,45 @@ def test_nothing_of_a_further_head_is_kept_while_a_request_is_answered(
         *answered, last = answers(received(client))
         assert {status for status, _, _ in answered} == {200}
         assert last[0] == 431
+
+
+@contextmanager
+def watching() -> Iterator[list[int]]:
+    """Note how many requests of a connection wait for their turn when more is read."""
+    waiting: list[int] = []
+    data_received = Connection.data_received
+
+    def read(connection: Connection, data: bytes) -> None:
+        waiting.append(len(connection.pipeline))
+        data_received(connection, data)
+
+    with patch.object(Connection, "data_received", read):
+        yield waiting
+
+
+@pytest.mark.parametrize(
+    ("begun", "rest", "statuses"),
+    [
+        (b"", LIVE * 600 + request(b"", "/livez", "GET", CLOSE), [200] * 601),
+        (b"GET /livez HTTP/1.1\r\n", ENDLESS[: HEAD_BYTES + 1], [431]),
+        (request(LARGE, "/nothing").removesuffix(LARGE), LARGE + request(headers=CLOSE), [404, 200]),
+    ],
+    ids=["requests", "a head", "a body"],
+)
+def test_nothing_is_read_while_requests_wait_for_their_turn(
+    limited: Settings, begun: bytes, rest: bytes, statuses: list[int]
+) -> None:
+    """However many requests were sent at once, and whatever follows them: all are answered, and then more is read."""
+    settings = limited.model_copy(update={"header_seconds": 60, "request_seconds": 60})
+    with listening(settings) as port, watching() as waiting, answering_slowly() as released, opened(port) as client:
+        client.sendall(request() + LIVE * 100 + begun)
+        time.sleep(0.1)  # so that they arrive as several
+        client.sendall(rest[:48_000])  # which the buffers of the system hold: it could be read at any time
+        time.sleep(0.1)
+        released.set()
+        client.sendall(rest[48_000:])
+        assert [status for status, _, _ in answers(received(client))] == [200] * 101 + statuses
+    assert set(waiting) == {0}
 
 
 @pytest.mark.parametrize(("path", "status"), [("/predict", 400), ("/nothing", 404)])

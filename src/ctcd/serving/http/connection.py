@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 
 import httptools
 import uvicorn.config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from ctcd.serving.http import problems
@@ -52,11 +53,29 @@ class ConnectionLimiter:
         self._opened(self._of.total())
 
 
+class _Flow(FlowControl):
+    """Reads nothing while it is held; uvicorn reads on after each answer, however many requests wait for theirs."""
+
+    held = False
+
+    def hold(self) -> None:
+        """Read nothing until `held` is unset and uvicorn reads on."""
+        self.held = True
+        self.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on, which uvicorn asks for after each answer and before each part of a body."""
+        if self.read_paused and not self.held:
+            super().resume_reading()
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's HTTP connection, which by default waits forever and answers in plain text what it cannot parse.
 
     - A connection has some seconds for the head of its first request, and for that of another one once it has begun. A
       client that does not read its answer for as long is cut off.
+    - A client may send requests before earlier ones are answered. While one of them waits for its turn, or the head of
+      another one has begun, nothing more is read: what is kept in memory does not grow with what is sent.
     - Too many connections, a head that is late or too large, and what is not HTTP are answered like all other refusals.
     - An offer to upgrade (`Upgrade: h2c`, as Java's client sends) is ignored, as RFC 9110 allows. The parser stops at
       one and takes the body for another protocol (https://github.com/Kludex/uvicorn/issues/2722), so it starts anew
@@ -65,10 +84,12 @@ class Connection(HttpToolsProtocol):
 
     limiter: ClassVar[ConnectionLimiter]
     """Set by `install`."""
+    flow: _Flow
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Count the connection, and refuse it if there are too many."""
         super().connection_made(transport)
+        self.flow = _Flow(transport)
         self._timer: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._in_head = self._offered = False
@@ -85,6 +106,9 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
+        # Requests whose turn never comes refer to the connection, and it to them: both would stay in memory.
+        self.pipeline.clear()
+        self.cycle = None  # type: ignore[assignment] # as at the beginning
         self._stop_timer()
         self.resume_writing()
         self._unset_keepalive_if_required()
@@ -103,8 +127,8 @@ class Connection(HttpToolsProtocol):
             self._refuse(Problem(HTTPStatus.BAD_REQUEST, "the request is not HTTP/1.1"))
             return
         if self._busy():  # a request is in progress, and its handler has time limits of its own
-            if self._in_head:  # of the next one, which is read on once this one is answered
-                self.flow.pause_reading()
+            if self._in_head or self.pipeline:  # its answer needs nothing more
+                self.flow.hold()
             elif self._head > HEAD_BYTES:
                 self._refuse(
                     Problem(HTTPStatus.BAD_REQUEST, f"headers after a body may have at most {HEAD_BYTES} bytes")
@@ -149,7 +173,9 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Limit the time of what has arrived only in part during the answer."""
+        """Read on if the next answer needs it, and limit the time of what has arrived only in part during this one."""
+        if self.flow.held:
+            self.flow.held = len(self.pipeline) > 1 or bool(self.pipeline and self._in_head)
         super().on_response_complete()
         if not (self._whole or self._busy() or self._timer):
             self._unset_keepalive_if_required()
