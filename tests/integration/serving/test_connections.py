@@ -371,7 +371,7 @@ def test_what_is_no_request_is_refused_like_all_else(limited: Settings, sent: by
 
 
 @pytest.mark.parametrize("offer", [OFFER, {"Connection": "upgrade", "Upgrade": "websocket"}], ids=["h2c", "websocket"])
-@pytest.mark.parametrize("split", ["together", "apart", "chunked", "with the next"])
+@pytest.mark.parametrize("split", ["together", "apart", "chunked", "with the next", "with more"])
 def test_an_offer_to_upgrade_is_ignored(limited: Settings, offer: dict[str, str], split: str) -> None:
     """The request is answered as without it, and so is the next one on the connection."""
     whole = request(headers=offer)
@@ -383,6 +383,7 @@ def test_an_offer_to_upgrade_is_ignored(limited: Settings, offer: dict[str, str]
         "apart": (head[:40], head[40:] + b"\r\n\r\n", body[:10], body[10:], last),
         "chunked": (chunked + b"\r\n\r\n", b"%x\r\n%s\r\n" % (len(body), body), b"0\r\n\r\n", last),
         "with the next": (whole + last,),
+        "with more": (whole + last + request(),),
     }[split]
     with listening(limited) as port:
         found = exchange(port, *parts)
@@ -398,10 +399,11 @@ def test_any_number_of_offers_that_arrive_at_once_are_ignored(limited: Settings)
         assert [status for status, _, _ in found] == [200] * 1_001
 
 
-def test_an_offer_that_wants_the_connection_closed_is_closed(limited: Settings) -> None:
-    """An ignored offer to upgrade does not hide the token `close` of the same header."""
+@pytest.mark.parametrize("more", [b"", request()], ids=["alone", "with more"])
+def test_an_offer_that_wants_the_connection_closed_is_closed(limited: Settings, more: bytes) -> None:
+    """An ignored offer to upgrade does not hide the token `close` of the same header, whatever follows it."""
     with listening(limited) as port:
-        [(status, headers, _)] = exchange(port, request(headers=OFFER | {"Connection": "Upgrade, close"}))
+        [(status, headers, _)] = exchange(port, request(headers=OFFER | {"Connection": "Upgrade, close"}) + more)
         assert (status, headers["connection"]) == (200, "close")
 
 

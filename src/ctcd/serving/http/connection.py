@@ -202,6 +202,7 @@ class Connection(HttpToolsProtocol):
             elif name != b"upgrade":
                 lines.append(name + b":" + value)
         self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         return b"\r\n".join([*lines, b"", rest])
 
     def _busy(self) -> bool:
