@@ -1261,6 +1261,13 @@ INSTANCES = [
         area=Area.SERVICE,
     ),
     _code(
+        "answer to a request replaced by the refusal of what follows it", "serving/http/connection.py",
+        "elif self._in_head or self._whole or self.pipeline:", "elif False:",
+        "integration/serving/test_connections.py"
+        "::test_what_is_no_request_takes_no_answer_from_the_requests_before_it",
+        area=Area.SERVICE,
+    ),
+    _code(
         "offers that are ignored one within the other", "serving/http/connection.py",
         "return self._without_offer(data[error.args[0] :])",
         "return self.data_received(self._without_offer(data[error.args[0] :]))",

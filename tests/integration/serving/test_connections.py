@@ -370,6 +370,29 @@ def test_what_is_no_request_is_refused_like_all_else(limited: Settings, sent: by
         assert counted(port, str(status)) + counted(port, str(status), "/predict") == 1
 
 
+@pytest.mark.parametrize("before", [1, 3])
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"more than the body has", 400),
+        (b"GET http://[ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"CONNECT example.test:443 HTTP/1.1\r\nHost: example.test:443\r\n\r\n", 405),
+    ],
+    ids=["surplus", "URL", "body", "CONNECT"],
+)
+def test_what_is_no_request_takes_no_answer_from_the_requests_before_it(
+    limited: Settings, before: int, sent: bytes, status: int
+) -> None:
+    """Each of them gets its own answer; then what follows is refused, and counted once."""
+    with listening(limited) as port:
+        *answered, last = exchange(port, request() * before + sent)
+        assert [each for each, _, _ in answered] == [200] * before
+        one_problem([last], status)
+        assert counted(port, str(status)) + counted(port, str(status), "/predict") == 1
+        assert [each for each, _, _ in exchange(port, request(headers=CLOSE) + sent)] == [200]
+
+
 @pytest.mark.parametrize("offer", [OFFER, {"Connection": "upgrade", "Upgrade": "websocket"}], ids=["h2c", "websocket"])
 @pytest.mark.parametrize("split", ["together", "apart", "chunked", "with the next", "with more"])
 def test_an_offer_to_upgrade_is_ignored(limited: Settings, offer: dict[str, str], split: str) -> None:

@@ -76,7 +76,8 @@ class Connection(HttpToolsProtocol):
       client that does not read its answer for as long is cut off.
     - A client may send requests before earlier ones are answered. While one of them waits for its turn, or the head of
       another one has begun, nothing more is read: what is kept in memory does not grow with what is sent.
-    - Too many connections, a head that is late or too large, and what is not HTTP are answered like all other refusals.
+    - Too many connections, a head that is late or too large, and what is not HTTP are answered like all other refusals,
+      after the answers to the requests before it.
     - An offer to upgrade (`Upgrade: h2c`, as Java's client sends) is ignored, as RFC 9110 allows. The parser stops at
       one and takes the body for another protocol (https://github.com/Kludex/uvicorn/issues/2722), so it starts anew
       with a head without the offer.
@@ -94,6 +95,7 @@ class Connection(HttpToolsProtocol):
         self._unread: asyncio.TimerHandle | None = None
         self._in_head = self._offered = False
         self._whole = False  # whether the last request has arrived completely
+        self._problem: Problem | None = None  # what is refused once all requests before it are answered
         self._head = 0  # bytes that arrived since the last part of a body, or since a request began or was complete
         client: tuple[str, int] | None = self.client
         self._address = client[0] if client else ""
@@ -153,13 +155,13 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start to answer, unless the parser takes what follows for another protocol."""
-        self._in_head, self._head = False, 0
         self._offered = self.parser.should_upgrade()
         if self._offered:
             return
         if self._timer is not None:
             self._stop_timer()
-        super().on_headers_complete()
+        super().on_headers_complete()  # raises if the URL cannot be parsed
+        self._in_head, self._head = False, 0
 
     def on_body(self, body: bytes) -> None:
         """Note that a part of a body has arrived."""
@@ -173,8 +175,11 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Read on if the next answer needs it, and limit the time of what has arrived only in part during this one."""
-        if self.flow.held:
+        """Refuse what follows the last request, or read on if the next answer needs it, in limited time."""
+        if self._problem is not None:
+            if not (self.pipeline or self.transport.is_closing()):
+                self._end(self._problem)
+        elif self.flow.held:
             self.flow.held = len(self.pipeline) > 1 or bool(self.pipeline and self._in_head)
         super().on_response_complete()
         if not (self._whole or self._busy() or self._timer):
@@ -223,18 +228,28 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer what is no request, and close the connection."""
+        """Answer what is no request, once those before it are answered, and close the connection."""
         self._stop_timer()
         if self.transport.is_closing():
             return
-        trace = Trace()
         if not self._busy():
-            self.limiter.recorder.record("", "", problem.status, trace)
-        elif self.cycle.response_started or self.pipeline:
-            self.transport.close()  # nothing may be said within another answer
-            return
-        else:  # its body cannot be parsed; it is noted by the middleware
-            trace = cast("dict[str, Any]", self.cycle.scope).get(TRACE, trace)
+            self._end(problem)
+        elif self._in_head or self._whole or self.pipeline:
+            if not (self._in_head or self._whole):  # the body of the last request, whose turn has not come
+                self.pipeline.popleft()
+            self._problem = problem
+            self.flow.hold()
+        elif self.cycle.response_started:
+            self.transport.close()  # nothing may be said within an answer
+        else:  # the body of the request that is being answered, which the middleware notes
+            self._write(problem, cast("dict[str, Any]", self.cycle.scope).get(TRACE) or Trace())
+
+    def _end(self, problem: Problem) -> None:
+        trace = Trace()
+        self.limiter.recorder.record("", "", problem.status, trace)
+        self._write(problem, trace)
+
+    def _write(self, problem: Problem, trace: Trace) -> None:
         headers, body = self.limiter.recorder.problem(problem, trace)
         head = [STATUS_LINE[problem.status], *(b"%s: %s\r\n" % header for header in headers)]
         self.transport.write(b"".join([*head, b"connection: close\r\n\r\n", body]))
