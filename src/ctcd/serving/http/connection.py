@@ -96,7 +96,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = self._offered = False
         self._whole = False  # whether the last request has arrived completely
         self._problem: Problem | None = None  # what is refused once all requests before it are answered
-        self._head = 0  # bytes that arrived since the last part of a body, or since a request began or was complete
+        self._head = 0  # bytes that arrived since a request began, its head ended, or a part of its body arrived
         client: tuple[str, int] | None = self.client
         self._address = client[0] if client else ""
         refused = self.limiter.admit(self._address)
@@ -187,7 +187,7 @@ class Connection(HttpToolsProtocol):
             self._timer = self.loop.call_later(self.limiter.seconds, self._late)
 
     def _parse(self, data: bytes) -> bytes | None:
-        """Parse to the end, or to an offer to upgrade; return what has to be parsed in place of what follows that."""
+        """Parse to the end (None), or to an offer to upgrade: then return its head without the offer, and the rest."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as error:
