@@ -1268,6 +1268,12 @@ INSTANCES = [
         area=Area.SERVICE,
     ),
     _code(
+        "requests of a whole read parsed at once", "serving/http/connection.py",
+        "if len(data) > PIECE_BYTES:", "if False:",
+        "integration/serving/test_connections.py::test_nothing_is_read_while_requests_wait_for_their_turn",
+        area=Area.SERVICE,
+    ),
+    _code(
         "offers that are ignored one within the other", "serving/http/connection.py",
         "return self._without_offer(data[error.args[0] :])",
         "return self.data_received(self._without_offer(data[error.args[0] :]))",

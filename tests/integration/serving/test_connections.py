@@ -20,7 +20,7 @@ from support.serving import EXAMPLE, INFO, empty_store, pinned, save_model
 
 from ctcd.model.scorer import Scorer
 from ctcd.serving.app import make_service
-from ctcd.serving.http.connection import HEAD_BYTES, Connection
+from ctcd.serving.http.connection import HEAD_BYTES, PIECE_BYTES, Connection
 from ctcd.serving.http.problems import MEDIA_TYPE, ProblemDetails
 from ctcd.settings import Settings
 
@@ -225,14 +225,15 @@ def test_nothing_of_a_further_head_is_kept_while_a_request_is_answered(
 
 
 @contextmanager
-def watching() -> Iterator[list[int]]:
-    """Note how many requests of a connection wait for their turn when more is read."""
-    waiting: list[int] = []
+def watching() -> Iterator[list[tuple[int, int]]]:
+    """Note how many requests of a connection wait for their turn before and after more is read."""
+    waiting: list[tuple[int, int]] = []
     data_received = Connection.data_received
 
     def read(connection: Connection, data: bytes) -> None:
-        waiting.append(len(connection.pipeline))
+        before = len(connection.pipeline)
         data_received(connection, data)
+        waiting.append((before, len(connection.pipeline)))
 
     with patch.object(Connection, "data_received", read):
         yield waiting
@@ -250,7 +251,7 @@ def watching() -> Iterator[list[int]]:
 def test_nothing_is_read_while_requests_wait_for_their_turn(
     limited: Settings, begun: bytes, rest: bytes, statuses: list[int]
 ) -> None:
-    """However many requests were sent at once, and whatever follows them: all are answered, and then more is read."""
+    """However many are sent at once, and whatever follows, all are answered, and no more than a piece of it waits."""
     settings = limited.model_copy(update={"header_seconds": 60, "request_seconds": 60})
     with listening(settings) as port, watching() as waiting, answering_slowly() as released, opened(port) as client:
         client.sendall(request() + LIVE * 100 + begun)
@@ -260,7 +261,8 @@ def test_nothing_is_read_while_requests_wait_for_their_turn(
         released.set()
         client.sendall(rest[48_000:])
         assert [status for status, _, _ in answers(received(client))] == [200] * 101 + statuses
-    assert set(waiting) == {0}
+    assert {before for before, _ in waiting} == {0}
+    assert max(after for _, after in waiting) <= PIECE_BYTES // len(LIVE) + 1
 
 
 @pytest.mark.parametrize(("path", "status"), [("/predict", 400), ("/nothing", 404)])
@@ -416,7 +418,7 @@ def test_an_offer_to_upgrade_is_ignored(limited: Settings, offer: dict[str, str]
 
 def test_any_number_of_offers_that_arrive_at_once_are_ignored(limited: Settings) -> None:
     """Each of the requests is answered, as without them."""
-    offers = request(b"", "/livez", "GET", OFFER) * 1_000
+    offers = b"GET /livez HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n" * 1_000
     with listening(limited) as port:
         found = exchange(port, offers + request(headers=CLOSE))
         assert [status for status, _, _ in found] == [200] * 1_001

@@ -19,6 +19,8 @@ from ctcd.settings import Settings
 
 HEAD_BYTES = 65_536
 """How much of an incomplete request head is kept: request line and headers, or the headers after a body in chunks."""
+PIECE_BYTES = 32_768
+"""How much is parsed at once: all requests in it but one wait, in memory with up to a hundred times their size."""
 DESCRIPTORS = 128
 """File descriptors that are not for connections: log, outbox, store, models."""
 
@@ -75,7 +77,7 @@ class Connection(HttpToolsProtocol):
     - A connection has some seconds for the head of its first request, and for that of another one once it has begun. A
       client that does not read its answer for as long is cut off.
     - A client may send requests before earlier ones are answered. While one of them waits for its turn, or the head of
-      another one has begun, nothing more is read: what is kept in memory does not grow with what is sent.
+      another one has begun, nothing more is read or parsed: what is kept in memory does not grow with what is sent.
     - Too many connections, a head that is late or too large, and what is not HTTP are answered like all other refusals,
       after the answers to the requests before it.
     - An offer to upgrade (`Upgrade: h2c`, as Java's client sends) is ignored, as RFC 9110 allows. The parser stops at
@@ -95,6 +97,7 @@ class Connection(HttpToolsProtocol):
         self._unread: asyncio.TimerHandle | None = None
         self._in_head = self._offered = False
         self._whole = False  # whether the last request has arrived completely
+        self._unparsed = memoryview(b"")  # the rest of a read, while what precedes it waits
         self._problem: Problem | None = None  # what is refused once all requests before it are answered
         self._head = 0  # bytes that arrived since a request began, its head ended, or a part of its body arrived
         client: tuple[str, int] | None = self.client
@@ -118,6 +121,10 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, and set the time limit for what has not."""
+        if len(data) > PIECE_BYTES:
+            self._unparsed = memoryview(data)
+            self._parse_pieces()
+            return
         self._head += len(data)
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
@@ -175,16 +182,23 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Refuse what follows the last request, or read on if the next answer needs it, in limited time."""
+        """Refuse what follows the last request, or read on if the next answer needs it; limit the time of the rest."""
         if self._problem is not None:
             if not (self.pipeline or self.transport.is_closing()):
                 self._end(self._problem)
         elif self.flow.held:
             self.flow.held = len(self.pipeline) > 1 or bool(self.pipeline and self._in_head)
         super().on_response_complete()
+        if self._unparsed:
+            self._parse_pieces()
         if not (self._whole or self._busy() or self._timer):
             self._unset_keepalive_if_required()
             self._timer = self.loop.call_later(self.limiter.seconds, self._late)
+
+    def _parse_pieces(self) -> None:
+        while self._unparsed and not (self.flow.held or self.transport.is_closing()):
+            piece, self._unparsed = bytes(self._unparsed[:PIECE_BYTES]), self._unparsed[PIECE_BYTES:]
+            self.data_received(piece)
 
     def _parse(self, data: bytes) -> bytes | None:
         """Parse to the end (None), or to an offer to upgrade: then return its head without the offer, and the rest."""
