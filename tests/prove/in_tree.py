@@ -1259,9 +1259,28 @@ INSTANCES = [
     ),
     _code(
         "head of any size during an answer", "serving/http/connection.py",
-        "                self.flow.pause_reading()\n", "                pass\n",
+        "                self.flow.hold()\n", "                pass\n",
         "integration/serving/test_connections.py"
         "::test_nothing_of_a_further_head_is_kept_while_a_request_is_answered",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "read for each request of a pipeline that is answered", "serving/http/connection.py",
+        "self.flow.held = len(self.pipeline) > 1 or bool(self.pipeline and self._in_head)", "self.flow.held = False",
+        "integration/serving/test_connections.py::test_nothing_is_read_while_requests_wait_for_their_turn",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "answer to a request replaced by the refusal of what follows it", "serving/http/connection.py",
+        "elif self._in_head or self._whole or self.pipeline:", "elif False:",
+        "integration/serving/test_connections.py"
+        "::test_what_is_no_request_takes_no_answer_from_the_requests_before_it",
+        area=Area.SERVICE,
+    ),
+    _code(
+        "requests of a whole read parsed at once", "serving/http/connection.py",
+        "if len(data) > PIECE_BYTES:", "if False:",
+        "integration/serving/test_connections.py::test_nothing_is_read_while_requests_wait_for_their_turn",
         area=Area.SERVICE,
     ),
     _code(

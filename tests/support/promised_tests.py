@@ -51,7 +51,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "scoring": 8,
     },
     "tests/integration/serving": {
-        "bento_service": 10, "connections": 13, "faults": 6, "load_refusals": 1, "load_smoke": 1, "marks": 1,
+        "bento_service": 10, "connections": 19, "faults": 6, "load_refusals": 1, "load_smoke": 1, "marks": 1,
         "openapi_fuzz": 1, "outbox_recovery": 8, "poller": 1, "shipping_process": 3, "supervision": 5, "swap": 7,
         "uploads": 1,
     },

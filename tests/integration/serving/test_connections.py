@@ -20,7 +20,7 @@ from support.serving import EXAMPLE, INFO, empty_store, pinned, save_model
 
 from ctcd.model.scorer import Scorer
 from ctcd.serving.app import make_service
-from ctcd.serving.http.connection import HEAD_BYTES
+from ctcd.serving.http.connection import HEAD_BYTES, PIECE_BYTES, Connection
 from ctcd.serving.http.problems import MEDIA_TYPE, ProblemDetails
 from ctcd.settings import Settings
 
@@ -124,6 +124,8 @@ def connections(port: int) -> int:
 
 
 CLOSE = {"Connection": "close"}
+LIVE = request(b"", "/livez", "GET")
+LARGE = b" " * 200_000
 
 
 @pytest.mark.parametrize(
@@ -220,6 +222,47 @@ def test_nothing_of_a_further_head_is_kept_while_a_request_is_answered(
         *answered, last = answers(received(client))
         assert {status for status, _, _ in answered} == {200}
         assert last[0] == 431
+
+
+@contextmanager
+def watching() -> Iterator[list[tuple[int, int]]]:
+    """Note how many requests of a connection wait for their turn before and after more is read."""
+    waiting: list[tuple[int, int]] = []
+    data_received = Connection.data_received
+
+    def read(connection: Connection, data: bytes) -> None:
+        before = len(connection.pipeline)
+        data_received(connection, data)
+        waiting.append((before, len(connection.pipeline)))
+
+    with patch.object(Connection, "data_received", read):
+        yield waiting
+
+
+@pytest.mark.parametrize(
+    ("begun", "rest", "statuses"),
+    [
+        (b"", LIVE * 600 + request(b"", "/livez", "GET", CLOSE), [200] * 601),
+        (b"GET /livez HTTP/1.1\r\n", ENDLESS[: HEAD_BYTES + 1], [431]),
+        (request(LARGE, "/nothing").removesuffix(LARGE), LARGE + request(headers=CLOSE), [404, 200]),
+    ],
+    ids=["requests", "a head", "a body"],
+)
+def test_nothing_is_read_while_requests_wait_for_their_turn(
+    limited: Settings, begun: bytes, rest: bytes, statuses: list[int]
+) -> None:
+    """However many are sent at once, and whatever follows, all are answered, and no more than a piece of it waits."""
+    settings = limited.model_copy(update={"header_seconds": 60, "request_seconds": 60})
+    with listening(settings) as port, watching() as waiting, answering_slowly() as released, opened(port) as client:
+        client.sendall(request() + LIVE * 100 + begun)
+        time.sleep(0.1)  # so that they arrive as several
+        client.sendall(rest[:48_000])  # which the buffers of the system hold: it could be read at any time
+        time.sleep(0.1)
+        released.set()
+        client.sendall(rest[48_000:])
+        assert [status for status, _, _ in answers(received(client))] == [200] * 101 + statuses
+    assert {before for before, _ in waiting} == {0}
+    assert max(after for _, after in waiting) <= PIECE_BYTES // len(LIVE) + 1
 
 
 @pytest.mark.parametrize(("path", "status"), [("/predict", 400), ("/nothing", 404)])
@@ -329,8 +372,31 @@ def test_what_is_no_request_is_refused_like_all_else(limited: Settings, sent: by
         assert counted(port, str(status)) + counted(port, str(status), "/predict") == 1
 
 
+@pytest.mark.parametrize("before", [1, 3])
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"more than the body has", 400),
+        (b"GET http://[ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"CONNECT example.test:443 HTTP/1.1\r\nHost: example.test:443\r\n\r\n", 405),
+    ],
+    ids=["surplus", "URL", "body", "CONNECT"],
+)
+def test_what_is_no_request_takes_no_answer_from_the_requests_before_it(
+    limited: Settings, before: int, sent: bytes, status: int
+) -> None:
+    """Each of them gets its own answer; then what follows is refused, and counted once."""
+    with listening(limited) as port:
+        *answered, last = exchange(port, request() * before + sent)
+        assert [each for each, _, _ in answered] == [200] * before
+        one_problem([last], status)
+        assert counted(port, str(status)) + counted(port, str(status), "/predict") == 1
+        assert [each for each, _, _ in exchange(port, request(headers=CLOSE) + sent)] == [200]
+
+
 @pytest.mark.parametrize("offer", [OFFER, {"Connection": "upgrade", "Upgrade": "websocket"}], ids=["h2c", "websocket"])
-@pytest.mark.parametrize("split", ["together", "apart", "chunked", "with the next"])
+@pytest.mark.parametrize("split", ["together", "apart", "chunked", "with the next", "with more"])
 def test_an_offer_to_upgrade_is_ignored(limited: Settings, offer: dict[str, str], split: str) -> None:
     """The request is answered as without it, and so is the next one on the connection."""
     whole = request(headers=offer)
@@ -342,6 +408,7 @@ def test_an_offer_to_upgrade_is_ignored(limited: Settings, offer: dict[str, str]
         "apart": (head[:40], head[40:] + b"\r\n\r\n", body[:10], body[10:], last),
         "chunked": (chunked + b"\r\n\r\n", b"%x\r\n%s\r\n" % (len(body), body), b"0\r\n\r\n", last),
         "with the next": (whole + last,),
+        "with more": (whole + last + request(),),
     }[split]
     with listening(limited) as port:
         found = exchange(port, *parts)
@@ -351,16 +418,17 @@ def test_an_offer_to_upgrade_is_ignored(limited: Settings, offer: dict[str, str]
 
 def test_any_number_of_offers_that_arrive_at_once_are_ignored(limited: Settings) -> None:
     """Each of the requests is answered, as without them."""
-    offers = request(b"", "/livez", "GET", OFFER) * 1_000
+    offers = b"GET /livez HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n" * 1_000
     with listening(limited) as port:
         found = exchange(port, offers + request(headers=CLOSE))
         assert [status for status, _, _ in found] == [200] * 1_001
 
 
-def test_an_offer_that_wants_the_connection_closed_is_closed(limited: Settings) -> None:
-    """An ignored offer to upgrade does not hide the token `close` of the same header."""
+@pytest.mark.parametrize("more", [b"", request()], ids=["alone", "with more"])
+def test_an_offer_that_wants_the_connection_closed_is_closed(limited: Settings, more: bytes) -> None:
+    """An ignored offer to upgrade does not hide the token `close` of the same header, whatever follows it."""
     with listening(limited) as port:
-        [(status, headers, _)] = exchange(port, request(headers=OFFER | {"Connection": "Upgrade, close"}))
+        [(status, headers, _)] = exchange(port, request(headers=OFFER | {"Connection": "Upgrade, close"}) + more)
         assert (status, headers["connection"]) == (200, "close")
 
 

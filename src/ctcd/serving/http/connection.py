@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 
 import httptools
 import uvicorn.config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from ctcd.serving.http import problems
@@ -18,6 +19,8 @@ from ctcd.settings import Settings
 
 HEAD_BYTES = 65_536
 """How much of an incomplete request head is kept: request line and headers, or the headers after a body in chunks."""
+PIECE_BYTES = 32_768
+"""How much is parsed at once: all requests in it but one wait, in memory with up to a hundred times their size."""
 DESCRIPTORS = 128
 """File descriptors that are not for connections: log, outbox, store, models."""
 
@@ -52,12 +55,31 @@ class ConnectionLimiter:
         self._opened(self._of.total())
 
 
+class _Flow(FlowControl):
+    """Reads nothing while it is held; uvicorn reads on after each answer, however many requests wait for theirs."""
+
+    held = False
+
+    def hold(self) -> None:
+        """Read nothing until `held` is unset and uvicorn reads on."""
+        self.held = True
+        self.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on, which uvicorn asks for after each answer and before each part of a body."""
+        if self.read_paused and not self.held:
+            super().resume_reading()
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's HTTP connection, which by default waits forever and answers in plain text what it cannot parse.
 
     - A connection has some seconds for the head of its first request, and for that of another one once it has begun. A
       client that does not read its answer for as long is cut off.
-    - Too many connections, a head that is late or too large, and what is not HTTP are answered like all other refusals.
+    - A client may send requests before earlier ones are answered. While one of them waits for its turn, or the head of
+      another one has begun, nothing more is read or parsed: what is kept in memory does not grow with what is sent.
+    - Too many connections, a head that is late or too large, and what is not HTTP are answered like all other refusals,
+      after the answers to the requests before it.
     - An offer to upgrade (`Upgrade: h2c`, as Java's client sends) is ignored, as RFC 9110 allows. The parser stops at
       one and takes the body for another protocol (https://github.com/Kludex/uvicorn/issues/2722), so it starts anew
       with a head without the offer.
@@ -65,15 +87,19 @@ class Connection(HttpToolsProtocol):
 
     limiter: ClassVar[ConnectionLimiter]
     """Set by `install`."""
+    flow: _Flow
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Count the connection, and refuse it if there are too many."""
         super().connection_made(transport)
+        self.flow = _Flow(transport)
         self._timer: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._in_head = self._offered = False
         self._whole = False  # whether the last request has arrived completely
-        self._head = 0  # bytes that arrived since the last part of a body, or since a request began or was complete
+        self._unparsed = b""  # the rest of a read, while what precedes it waits
+        self._problem: Problem | None = None  # what is refused once all requests before it are answered
+        self._head = 0  # bytes that arrived since a request began, its head ended, or a part of its body arrived
         client: tuple[str, int] | None = self.client
         self._address = client[0] if client else ""
         refused = self.limiter.admit(self._address)
@@ -85,6 +111,9 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
+        # Requests whose turn never comes refer to the connection, and it to them: both would stay in memory.
+        self.pipeline.clear()
+        self.cycle = None  # type: ignore[assignment] # as at the beginning
         self._stop_timer()
         self.resume_writing()
         self._unset_keepalive_if_required()
@@ -92,6 +121,10 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, and set the time limit for what has not."""
+        if len(data) > PIECE_BYTES:
+            self._unparsed = data
+            self._parse_pieces()
+            return
         self._head += len(data)
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
@@ -103,8 +136,8 @@ class Connection(HttpToolsProtocol):
             self._refuse(Problem(HTTPStatus.BAD_REQUEST, "the request is not HTTP/1.1"))
             return
         if self._busy():  # a request is in progress, and its handler has time limits of its own
-            if self._in_head:  # of the next one, which is read on once this one is answered
-                self.flow.pause_reading()
+            if self._in_head or self.pipeline:  # its answer needs nothing more
+                self.flow.hold()
             elif self._head > HEAD_BYTES:
                 self._refuse(
                     Problem(HTTPStatus.BAD_REQUEST, f"headers after a body may have at most {HEAD_BYTES} bytes")
@@ -129,13 +162,13 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start to answer, unless the parser takes what follows for another protocol."""
-        self._in_head, self._head = False, 0
         self._offered = self.parser.should_upgrade()
         if self._offered:
             return
         if self._timer is not None:
             self._stop_timer()
-        super().on_headers_complete()
+        super().on_headers_complete()  # raises if the URL cannot be parsed
+        self._in_head, self._head = False, 0
 
     def on_body(self, body: bytes) -> None:
         """Note that a part of a body has arrived."""
@@ -149,14 +182,28 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Limit the time of what has arrived only in part during the answer."""
+        """Refuse what follows the last request, or read on if the next answer needs it; limit the time of the rest."""
+        if self._problem is not None:
+            if not (self.pipeline or self.transport.is_closing()):
+                self._end(self._problem)
+        elif self.flow.held:
+            self.flow.held = len(self.pipeline) > 1 or bool(self.pipeline and self._in_head)
         super().on_response_complete()
+        if self._unparsed:
+            self._parse_pieces()
         if not (self._whole or self._busy() or self._timer):
             self._unset_keepalive_if_required()
             self._timer = self.loop.call_later(self.limiter.seconds, self._late)
 
+    def _parse_pieces(self) -> None:
+        rest, begin = self._unparsed, 0
+        while begin < len(rest) and not (self.flow.held or self.transport.is_closing()):
+            self.data_received(rest[begin : begin + PIECE_BYTES])
+            begin += PIECE_BYTES
+        self._unparsed = rest[begin:]
+
     def _parse(self, data: bytes) -> bytes | None:
-        """Parse to the end, or to an offer to upgrade; return what has to be parsed in place of what follows that."""
+        """Parse to the end (None), or to an offer to upgrade: then return its head without the offer, and the rest."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as error:
@@ -176,6 +223,7 @@ class Connection(HttpToolsProtocol):
             elif name != b"upgrade":
                 lines.append(name + b":" + value)
         self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         return b"\r\n".join([*lines, b"", rest])
 
     def _busy(self) -> bool:
@@ -196,18 +244,28 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer what is no request, and close the connection."""
+        """Answer what is no request, once those before it are answered, and close the connection."""
         self._stop_timer()
         if self.transport.is_closing():
             return
-        trace = Trace()
         if not self._busy():
-            self.limiter.recorder.record("", "", problem.status, trace)
-        elif self.cycle.response_started or self.pipeline:
-            self.transport.close()  # nothing may be said within another answer
-            return
-        else:  # its body cannot be parsed; it is noted by the middleware
-            trace = cast("dict[str, Any]", self.cycle.scope).get(TRACE, trace)
+            self._end(problem)
+        elif self._in_head or self._whole or self.pipeline:
+            if not (self._in_head or self._whole):  # the body of the last request, whose turn has not come
+                self.pipeline.popleft()
+            self._problem = problem
+            self.flow.hold()
+        elif self.cycle.response_started:
+            self.transport.close()  # nothing may be said within an answer
+        else:  # the body of the request that is being answered, which the middleware notes
+            self._write(problem, cast("dict[str, Any]", self.cycle.scope).get(TRACE) or Trace())
+
+    def _end(self, problem: Problem) -> None:
+        trace = Trace()
+        self.limiter.recorder.record("", "", problem.status, trace)
+        self._write(problem, trace)
+
+    def _write(self, problem: Problem, trace: Trace) -> None:
         headers, body = self.limiter.recorder.problem(problem, trace)
         head = [STATUS_LINE[problem.status], *(b"%s: %s\r\n" % header for header in headers)]
         self.transport.write(b"".join([*head, b"connection: close\r\n\r\n", body]))
