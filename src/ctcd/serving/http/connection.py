@@ -122,8 +122,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, and set the time limit for what has not."""
         if len(data) > PIECE_BYTES:
-            self._unparsed = data
-            self._parse_pieces()
+            self._parse_pieces(data)
             return
         self._head += len(data)
         if self.timeout_keep_alive_task is not None:
@@ -190,17 +189,17 @@ class Connection(HttpToolsProtocol):
             self.flow.held = len(self.pipeline) > 1 or bool(self.pipeline and self._in_head)
         super().on_response_complete()
         if self._unparsed:
-            self._parse_pieces()
+            self._parse_pieces(self._unparsed)
         if not (self._whole or self._busy() or self._timer):
             self._unset_keepalive_if_required()
             self._timer = self.loop.call_later(self.limiter.seconds, self._late)
 
-    def _parse_pieces(self) -> None:
-        rest, begin = self._unparsed, 0
-        while begin < len(rest) and not (self.flow.held or self.transport.is_closing()):
-            self.data_received(rest[begin : begin + PIECE_BYTES])
+    def _parse_pieces(self, data: bytes) -> None:
+        begin = 0
+        while begin < len(data) and not (self.flow.held or self.transport.is_closing()):
+            self.data_received(data[begin : begin + PIECE_BYTES])
             begin += PIECE_BYTES
-        self._unparsed = rest[begin:]
+        self._unparsed = data[begin:]
 
     def _parse(self, data: bytes) -> bytes | None:
         """Parse to the end (None), or to an offer to upgrade: then return its head without the offer, and the rest."""
