@@ -38,4 +38,6 @@ def git_revision(settings: Settings) -> str:
         dirty = git(root, "status", "--porcelain", "--untracked-files=no", "--", *map(str, tracked))
     except UsageError:
         return "unknown"
-    return f"{revision}-dirty" if revision and dirty else revision or "unknown"
+    if revision is None or dirty is None:
+        return "unknown"
+    return f"{revision}-dirty" if dirty else revision
