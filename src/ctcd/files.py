@@ -47,8 +47,8 @@ def files_in(folder: Path, suffix: str) -> list[Path]:
     """Return what is in a folder and has this suffix, sorted; nothing if there is no such folder.
 
     Raises:
-        OSError: the folder may not be read, which `glob` takes for an empty one, or is on a disk that is not mounted, to
-            which a link leads.
+        OSError: the folder may not be read, which `glob` takes for an empty one, is a file, or is on a disk that is not
+            mounted, to which a link leads.
     """
     try:
         return sorted(each for each in folder.iterdir() if each.suffix == suffix)
@@ -117,11 +117,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, scratch: Path | None = None) -> Iterator[Path]:
     """Yield a path for a new folder, which takes the place of the folder `path` if the block succeeds.
 
     Either may be a file, too. If the block fails, the old folder stays; it is not touched if the new one has the same
-    files. A lock file beside it is held while the block runs, so that callers take turns.
+    files. A lock file beside it is held while the block runs, so that callers take turns. `scratch` is the path of the
+    folder for unfinished ones, on the same disk; by default it is beside `path`, too.
 
     Readers hold no lock. Between the two renames, for an instant, they find no folder, and of several files that they
     open, some may be old and some new. If a process is killed between the renames, there is no folder until the next
@@ -132,12 +133,14 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.unfinished")
+    scratch = scratch or path.with_name(f".{path.name}.unfinished")
     new, old = scratch / "new", scratch / "old"
 
     def clean() -> None:
         if old.exists() and not path.exists():  # this or an earlier call ended between the renames
             old.rename(path)
+        elif old.exists():
+            old.rename(scratch / "deleted")  # first, so that no part of it is taken for the whole later
         shutil.rmtree(scratch, ignore_errors=True)
 
     with locked(path.with_name(f".{path.name}.lock")):

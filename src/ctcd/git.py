@@ -24,7 +24,7 @@ def git(folder: Path, *arguments: str) -> str | None:
 def git_revision(settings: Settings) -> str:
     """Return the revision of the source: `settings.revision` if set, as in images, else that of the git checkout.
 
-    A checkout with uncommitted changes in the engine or the instance is marked "-dirty". Without either, "unknown".
+    A checkout with uncommitted changes in the engine or the instance is marked "-dirty". "unknown" if git cannot say.
     """
     if settings.revision:
         return settings.revision

@@ -602,7 +602,7 @@ STORE = [
     ),
     _code(
         "old part of an instance that is deleted although another one cannot be replaced", "cli/init.py",
-        "undone.callback(place.rename(old / each).rename, place)", "place.rename(old / each)",
+        "undone.callback(_moved, old / each, place)", "pass",
         "unit/drafts/test_init.py::test_all_parts_stay_if_one_cannot_be_replaced",
     ),
     _code(
@@ -929,6 +929,11 @@ SERVICE = [
         "second service on the same address and home", "serving/supervisor.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB",
         "unit/serving/test_launch.py::test_a_second_service_on_the_same_address_and_home_is_refused", area=Area.SERVICE,
+    ),
+    _code(
+        "service taken for ended while its threads hold its locks", "serving/launch.py",
+        " and process.num_threads() == 1)", ")",
+        "unit/serving/test_launch.py::test_a_service_has_ended_once_all_its_threads_have", area=Area.SERVICE,
     ),
 ]  # fmt: skip
 
@@ -1281,13 +1286,6 @@ INSTANCES = [
         "requests of a whole read parsed at once", "serving/http/connection.py",
         "if len(data) > PIECE_BYTES:", "if False:",
         "integration/serving/test_connections.py::test_nothing_is_read_while_requests_wait_for_their_turn",
-        area=Area.SERVICE,
-    ),
-    _code(
-        "offers that are ignored one within the other", "serving/http/connection.py",
-        "return self._without_offer(data[error.args[0] :])",
-        "return self.data_received(self._without_offer(data[error.args[0] :]))",
-        "integration/serving/test_connections.py::test_any_number_of_offers_that_arrive_at_once_are_ignored",
         area=Area.SERVICE,
     ),
     _code(

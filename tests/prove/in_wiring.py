@@ -499,7 +499,7 @@ DEFECTS = [
         f"{ON_SPARK}a_kill_between_two_renames_loses_no_predictions",
     ),
     _code(
-        "folder that a kill between two renames costs", "files.py",
+        "folder lost to a kill between two renames", "files.py",
         "if old.exists() and not path.exists():", "if False:",
         "unit/test_files.py::test_a_kill_while_a_folder_is_replaced_loses_nothing",
     ),

@@ -799,7 +799,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "serving/http/connection.py": {
         "HEAD_BYTES": 65_536,  # How much of an incomplete request head is kept: request line and headers
-        "PIECE_BYTES": 32_768,  # How much is parsed at once: its requests may need a hundred times as much memory
+        "PIECE_BYTES": 4_096,  # How much is parsed at once: its requests may need a hundred times as much memory
         "DESCRIPTORS": 128,  # File descriptors that are not for connections: log, outbox, store, models
     },
     "serving/http/handlers.py": {

@@ -106,14 +106,21 @@ def init(
             for each in parts:
                 place, new = folder / each, ready / each
                 if each in there:
-                    undone.callback(place.rename(old / each).rename, place)
+                    undone.callback(_moved, old / each, place)
+                    place.rename(old / each)
                 if new.exists():
-                    undone.callback(new.rename(place).rename, new)
+                    undone.callback(_moved, place, new)
+                    new.rename(place)
             undone.pop_all()
     if json:
         emit(_summary(found, folder))
     else:
         _show(found, data, folder)
+
+
+def _moved(path: Path, back: Path) -> None:
+    if os.path.lexists(path) and not os.path.lexists(back):  # an interrupt may come before it was moved
+        path.rename(back)
 
 
 def _existing(folder: Path) -> Path:

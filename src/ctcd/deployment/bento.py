@@ -53,7 +53,7 @@ def build(
     """Build the Bento `<contract name>:v<version>` in `settings.bentoml_home`, with the instance in it.
 
     A Bento with the same content is kept; one with other content is replaced once the new one is complete. A service
-    that starts in the instant between finds none. The git revision of the code becomes one of its labels.
+    that starts in the instant between may not find it. The git revision of the code becomes one of its labels.
 
     Raises:
         NotFound: a file of the model is missing.
@@ -80,7 +80,8 @@ def build(
             # In a home of its own, so that a build that fails or is killed leaves the Bento that is there.
             home = Path(folder) / "home"
             _run_bentoml(context, label, settings, home)
-            with replacing_folder(target) as new:  # another build may end at the same time
+            # Another build may end at the same time. BentoML takes any folder beside the target for a version.
+            with replacing_folder(target, settings.bentoml_home / f".{name}-{label}.unfinished") as new:
                 (home / "bentos" / name / label).rename(new)
     return BentoReport(tag=f"{name}:{label}", path=str(target), digest=digest, reused=reused)
 

@@ -41,7 +41,7 @@ class _Running:
     def process(self) -> psutil.Process | None:
         try:
             found = psutil.Process(self.pid)
-            alive = found.create_time() == self.started and found.status() != psutil.STATUS_ZOMBIE
+            alive = found.create_time() == self.started and not launch.has_ended(found)
         except psutil.NoSuchProcess:
             return None
         return found if alive else None

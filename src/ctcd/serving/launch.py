@@ -258,9 +258,17 @@ def _ends(process: "subprocess.Popen[bytes] | psutil.Process", seconds: float) -
             process.wait(seconds)
         return process.returncode is not None
     deadline = time.monotonic() + seconds
-    # A process with another parent stays a zombie until that asks for its exit code: in a container, perhaps forever.
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+    while not has_ended(process):
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)
     return True
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Return whether a process has ended, with all its threads.
+
+    A process with another parent stays a zombie until that asks for its exit code: in a container, perhaps forever. It is
+    one already when its first thread has ended, and the others still hold its locks.
+    """
+    return not process.is_running() or (process.status() == psutil.STATUS_ZOMBIE and process.num_threads() == 1)

@@ -18,7 +18,8 @@ def write_site(settings: Settings, into: Path | None, *, load: Path) -> "SiteRep
         open_store(settings),
         open_registry(settings),
         instance(settings).contract,
-        reports=settings.reports,
+        # Not resolved: the home may be a link to a disk that is not mounted.
+        reports=settings.home / settings.reports.name,
         load=load,
         into=into or settings.reports / "site",
     )

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 from sqlalchemy import Engine
 from support.frames import snapshot_frame
-from support.instance import CONTRACT
+from support.instance import CONTRACT, INSTANCE
 from support.stores import TABLES
 
 from ctcd import html_report
@@ -28,6 +28,8 @@ from ctcd.monitoring.page import FOLDER as DATA_MONITOR
 from ctcd.monitoring.site import VALIDATION, VERSIONS, SiteReport, write_site
 from ctcd.promotion.plots import INK
 from ctcd.registry.versions import RegisteredVersion
+from ctcd.settings import Settings
+from ctcd.stages import site as stage
 
 DAY, NOW = date(2025, 9, 1), datetime(2025, 9, 10, tzinfo=UTC)
 ATTACK = "<script>attack()</script>"
@@ -431,3 +433,17 @@ def test_reports_that_cannot_be_read_are_not_taken_for_none(store: Engine, tmp_p
     (tmp_path / folder).touch()
     with pytest.raises(NotADirectoryError):
         written(store, tmp_path)
+
+
+def test_a_home_on_a_disk_that_is_not_mounted_is_not_one_without_reports(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link to it leads to nothing, which is an error."""
+    home = tmp_path / "home"
+    home.symlink_to("disk")
+    monkeypatch.setattr(stage, "open_store", lambda _: store)
+    monkeypatch.setattr(stage, "open_registry", lambda _: registry())
+    monkeypatch.setattr(stage, "instance", lambda _: INSTANCE)
+    with pytest.raises(FileNotFoundError):
+        stage.write_site(Settings(home=home), tmp_path / "site", load=tmp_path)
+    assert not (tmp_path / "site").exists()

@@ -66,6 +66,26 @@ def test_a_second_service_on_the_same_address_and_home_is_refused(tmp_path: Path
             first.kill()
 
 
+def test_a_service_has_ended_once_all_its_threads_have() -> None:
+    """A process whose first thread has ended is a zombie, and holds its locks while another one is still there."""
+    program = """
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+print("runs", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as service:  # noqa: S603 - our own program
+        assert service.stdout is not None
+        assert service.stdin is not None
+        assert service.stdout.readline() == b"runs\n"
+        process = psutil.Process(service.pid)
+        while process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert not launch.has_ended(process)
+        service.stdin.close()
+        assert launch._ends(process, 60)
+
+
 def test_a_service_keeps_connections_open_as_long_as_in_its_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

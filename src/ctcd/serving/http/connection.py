@@ -19,8 +19,8 @@ from ctcd.settings import Settings
 
 HEAD_BYTES = 65_536
 """How much of an incomplete request head is kept: request line and headers, or the headers after a body in chunks."""
-PIECE_BYTES = 32_768
-"""How much is parsed at once: all requests in it but one wait, in memory with up to a hundred times their size."""
+PIECE_BYTES = 4_096
+"""How much is parsed at once. All its requests but the first wait, each in about 2 KB of memory."""
 DESCRIPTORS = 128
 """File descriptors that are not for connections: log, outbox, store, models."""
 
@@ -113,6 +113,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         # Requests whose turn never comes refer to the connection, and it to them: both would stay in memory.
         self.pipeline.clear()
+        self._unparsed = b""
         self.cycle = None  # type: ignore[assignment] # as at the beginning
         self._stop_timer()
         self.resume_writing()
@@ -190,7 +191,7 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self._unparsed:
             self._parse_pieces(self._unparsed)
-        if not (self._whole or self._busy() or self._timer):
+        if not (self._whole or self._busy() or self._timer or self.transport.is_closing()):
             self._unset_keepalive_if_required()
             self._timer = self.loop.call_later(self.limiter.seconds, self._late)
 
