@@ -1258,7 +1258,7 @@ INSTANCES = [
     ),
     _code(
         "head without a time limit that begins during an answer", "serving/http/connection.py",
-        "if not (self._whole or self._busy() or self._timer):", "if False:",
+        "if not (self._whole or self._busy() or self._timer or self.transport.is_closing()):", "if False:",
         "integration/serving/test_connections.py::test_a_head_that_begins_before_the_answer_has_a_time_limit_after_it",
         area=Area.SERVICE,
     ),

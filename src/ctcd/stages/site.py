@@ -19,7 +19,7 @@ def write_site(settings: Settings, into: Path | None, *, load: Path) -> "SiteRep
         open_registry(settings),
         instance(settings).contract,
         # Not resolved: the home may be a link to a disk that is not mounted.
-        reports=settings.home / settings.reports.name,
+        reports=settings.home.absolute() / settings.reports.name,
         load=load,
         into=into or settings.reports / "site",
     )
