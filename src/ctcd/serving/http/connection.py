@@ -20,7 +20,7 @@ from ctcd.settings import Settings
 HEAD_BYTES = 65_536
 """How much of an incomplete request head is kept: request line and headers, or the headers after a body in chunks."""
 PIECE_BYTES = 4_096
-"""How much is parsed at once. All its requests but the first wait, each in about 2 KB of memory."""
+"""How much is parsed at once. All its requests but at most one wait, the smallest in about 2 KB of memory each."""
 DESCRIPTORS = 128
 """File descriptors that are not for connections: log, outbox, store, models."""
 
