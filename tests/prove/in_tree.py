@@ -240,6 +240,11 @@ PROMOTION = [
         "unit/promotion/test_evaluation.py::test_rows_are_asked_of_the_payload_that_the_service_has",
     ),
     _code(
+        "sleep of a model hidden by an idle thread in the queue", "promotion/evaluation.py",
+        "min(waited, MAX_QUEUED * (ran - ran_before))", "waited",
+        "unit/promotion/test_evaluation.py::test_the_time_in_the_queue_is_that_of_threads_that_work",
+    ),
+    _code(
         "drafts of the contract not looked at", "promotion/decision.py",
         "passed=allowed or not found", "passed=True",
         f"{DECISION}::test_each_rule_refuses_by_itself",

@@ -620,6 +620,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "BATCH_ROWS": 1_000,  # a smaller holdout is repeated: a call has a fixed cost
         "BLOCK_ROWS": 20_000,  # rows that are in memory as requests at once, each of a kilobyte
         "ROUNDS": 3,  # Number of times that rows and batches are measured; the fastest round counts
+        "MAX_QUEUED": 10,  # time in the queue that counts, per time that a thread ran
         "evaluate(drafts_allowed)": True,  # only the gate knows that it is in production
         "Evaluation.drafts_allowed": True,
         "errors(include_input)": False,

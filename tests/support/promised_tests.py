@@ -97,7 +97,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "performance": 23, "periods": 4, "profiles": 5, "samples": 3, "site": 10, "tolerances": 5,
     },
     "tests/unit/promotion": {
-        "bootstrap": 5, "decision": 46, "evaluation": 23, "evidence": 25, "policy": 9, "slices": 5,
+        "bootstrap": 5, "decision": 46, "evaluation": 24, "evidence": 25, "policy": 9, "slices": 5,
     },
     "tests/unit/prove": {
         "catalogue": 6, "entry_points": 5, "runner": 5,

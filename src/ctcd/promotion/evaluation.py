@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from threading import get_native_id
 from typing import Protocol
 
 import numpy as np
@@ -34,8 +35,12 @@ BLOCK_ROWS = 20_000
 """Number of rows that are in memory as requests at once; each takes a kilobyte."""
 ROUNDS = 3
 """Number of times that rows and batches are measured; the fastest round counts."""
+MAX_QUEUED = 10
+"""How many times as long as it ran in a call a thread other than the caller counts as held up by other processes."""
 
 Indices = NDArray[np.intp]
+Times = Mapping[int, tuple[int, int]]
+"""For each thread, by its ID: for how long it has run, and for how long it could run but had no processor, in ns."""
 
 
 class Model(Protocol):
@@ -245,16 +250,32 @@ def _row_p95_ms(model: Model, inputs: pd.DataFrame) -> float:
 def _timed(model: Model, data: pd.DataFrame) -> tuple[pd.DataFrame, float, float]:
     """Return a model's answer, its processor time, and its wall time without that in the processors' queue, in milliseconds."""
     # The wall time is the outermost, so that all that is taken off is in it.
-    wall, queue, processor = time.perf_counter(), _queue_time(), time.process_time()
+    wall, threads, processor = time.perf_counter(), _threads(), time.process_time()
     answer = model.predict(data)
-    processor, queue = time.process_time() - processor, _queue_time() - queue
-    return answer, processor * 1_000, (time.perf_counter() - wall - queue) * 1_000
+    processor, queued = time.process_time() - processor, _queue_time(threads, _threads())
+    return answer, processor * 1_000, (time.perf_counter() - wall - queued) * 1_000
 
 
-def _queue_time() -> float:
-    """Return for how long threads of this process could run but had no processor, in seconds; 0 where Linux does not say."""
-    total = 0
+def _threads() -> Times:
+    """Return the times of the threads of this process; empty where Linux does not say."""
+    times = {}
     for thread in Path("/proc/self/task").glob("*/schedstat"):
         with suppress(OSError):  # it has ended
-            total += int(thread.read_text().split()[1])
+            ran, queued, _ = map(int, thread.read_text().split())
+            times[int(thread.parent.name)] = ran, queued
+    return times
+
+
+def _queue_time(before: Times, after: Times) -> float:
+    """Return for how long other processes held up a call, in seconds.
+
+    The time that the calling thread spent in the processors' queue counts in full. That of another thread counts up to
+    `MAX_QUEUED` times what it ran: one that hardly runs, such as one that returns freed memory to the system, may be in
+    the queue while the model sleeps, and the sleep must count.
+    """
+    caller, total = get_native_id(), 0
+    for thread, (ran, queued) in after.items():
+        ran_before, queued_before = before.get(thread, (0, 0))
+        waited = queued - queued_before
+        total += waited if thread == caller else min(waited, MAX_QUEUED * (ran - ran_before))
     return total / 1e9

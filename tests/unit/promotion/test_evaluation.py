@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from threading import get_native_id
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,11 +27,13 @@ from ctcd.errors import DataRefused
 from ctcd.model.threshold import Threshold
 from ctcd.promotion.evaluation import (
     BATCH_ROWS,
+    MAX_QUEUED,
     ROUNDS,
     ROWS_TIMED,
     WARM_UP,
     Evaluation,
     _queue_time,
+    _threads,
     _timed,
     fingerprint,
 )
@@ -207,8 +210,8 @@ class Clock:
     def perf_counter(self) -> float:
         return self.wall
 
-    def queue_time(self) -> float:
-        return self.queued
+    def threads(self) -> dict[int, tuple[int, int]]:
+        return {get_native_id(): (round(self.processor * 1e9), round(self.queued * 1e9))}
 
     def predict(self, data: pd.DataFrame) -> pd.DataFrame:
         if len(data) > 1:
@@ -233,7 +236,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[Clock], Evaluation]:
     def evaluated(clock: Clock) -> Evaluation:
         monkeypatch.setattr("ctcd.promotion.evaluation.time.process_time", clock.process_time)
         monkeypatch.setattr("ctcd.promotion.evaluation.time.perf_counter", clock.perf_counter)
-        monkeypatch.setattr("ctcd.promotion.evaluation._queue_time", clock.queue_time)
+        monkeypatch.setattr("ctcd.promotion.evaluation._threads", clock.threads)
         return judge(clock)
 
     return evaluated
@@ -286,14 +289,28 @@ def test_load_on_the_machine_changes_no_latency(
     assert found.batch_row_ms == pytest.approx(idle.batch_row_ms)
 
 
-def test_the_time_in_the_queue_is_that_of_all_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second number of each thread's file counts, in nanoseconds; a thread that has just ended has no file to read."""
+def test_the_time_in_the_queue_is_that_of_threads_that_work() -> None:
+    """The caller's counts in full, that of another thread in proportion to its work: one that is idle takes nothing off."""
+    caller, working, idle, new = get_native_id(), -1, -2, -3
+    before = {caller: (5, 700), working: (10**9, 40), idle: (9, 50), -4: (1, 1)}
+    after = {
+        caller: (5, 700 + 4 * 10**9),
+        working: (2 * 10**9, 40 + 2 * 10**9),
+        idle: (9, 50 + 3 * 10**9),
+        new: (10**8, 5 * 10**9),
+    }
+    assert _queue_time(before, after) == 4 + 2 + 0 + 0.1 * MAX_QUEUED
+    assert _queue_time(after, after) == 0
+
+
+def test_a_thread_that_has_just_ended_has_no_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two numbers of each thread's file are read; a thread that has ended has no file to read."""
     monkeypatch.setattr("ctcd.promotion.evaluation.Path", lambda _: tmp_path)
     for thread, text in (("71", "9 2000000000 1"), ("72", "8 3000000000 4")):
         (tmp_path / thread).mkdir()
         (tmp_path / thread / "schedstat").write_text(text)
     (tmp_path / "73/schedstat").mkdir(parents=True)
-    assert _queue_time() == 5.0
+    assert _threads() == {71: (9, 2 * 10**9), 72: (8, 3 * 10**9)}
 
 
 @pytest.mark.slow
