@@ -49,4 +49,5 @@ def consuming(settings: Settings) -> Iterator[Consuming]:
     with started(settings) as found:
         yield found
         found.end(signal.SIGTERM)
-        assert found.ended() == (0, "")
+        ended = found.ended()
+        assert ended == (0, ""), ended
