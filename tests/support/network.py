@@ -10,6 +10,8 @@ import psutil
 PORTS = range(20_000, 32_000)
 """Below those that the kernel gives to connections: one of these could take a port before its server listens on it."""
 
+LOOPBACK = {"127.0.0.1", "::1"}
+
 
 def free_port() -> int:
     """Return a port of 127.0.0.1 that is not in use, nor is the next one."""
