@@ -123,7 +123,7 @@ def test_a_message_of_a_killed_process_is_answered_by_another_and_logged_once(
         with started(settings) as process:
             wait(partial(queues.has_answered, least))
             process.end(signal.SIGKILL)
-    # The second may have answered everything before it was killed, and the third is ended in order once it runs.
+    # The one before may have answered everything: without a message of its own, the third could be ended while it starts.
     ids.append(str(uuid4()))
     queues.send(ids[-1:], [row_of(1), row_of(2)])
     with consuming(settings):

@@ -242,7 +242,12 @@ PROMOTION = [
     _code(
         "sleep of a model hidden by an idle thread in the queue", "promotion/evaluation.py",
         "min(waited, MAX_QUEUED * (ran - ran_before))", "waited",
-        "unit/promotion/test_evaluation.py::test_the_time_in_the_queue_is_that_of_threads_that_work",
+        "unit/promotion/test_evaluation.py::test_the_time_in_the_queue_is_the_longest_of_a_thread_that_works",
+    ),
+    _code(
+        "sleep of a model hidden by threads that wait at the same time", "promotion/evaluation.py",
+        "max(held_up)", "sum(held_up)",
+        "unit/promotion/test_evaluation.py::test_the_time_in_the_queue_is_the_longest_of_a_thread_that_works",
     ),
     _code(
         "drafts of the contract not looked at", "promotion/decision.py",

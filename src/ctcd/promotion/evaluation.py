@@ -36,7 +36,7 @@ BLOCK_ROWS = 20_000
 ROUNDS = 3
 """Number of times that rows and batches are measured; the fastest round counts."""
 MAX_QUEUED = 10
-"""How many times as long as it ran in a call a thread other than the caller counts as held up by other processes."""
+"""A thread other than the caller counts as held up for at most this many times as long as it ran in the call."""
 
 Indices = NDArray[np.intp]
 Times = Mapping[int, tuple[int, int]]
@@ -267,15 +267,15 @@ def _threads() -> Times:
 
 
 def _queue_time(before: Times, after: Times) -> float:
-    """Return for how long other processes held up a call, in seconds.
+    """Return for how long a call was held up because its threads had no processor, in seconds.
 
-    The time that the calling thread spent in the processors' queue counts in full. That of another thread counts up to
-    `MAX_QUEUED` times what it ran: one that hardly runs, such as one that returns freed memory to the system, may be in
-    the queue while the model sleeps, and the sleep must count.
+    Threads wait in the processors' queue at the same time, so that the longest time of one thread counts, not the sum.
+    A thread other than the caller that hardly runs, such as one that returns freed memory to the system, may be in the
+    queue while the model sleeps, and the sleep must count: see `MAX_QUEUED`.
     """
-    caller, total = get_native_id(), 0
+    caller, held_up = get_native_id(), [0]
     for thread, (ran, queued) in after.items():
         ran_before, queued_before = before.get(thread, (0, 0))
         waited = queued - queued_before
-        total += waited if thread == caller else min(waited, MAX_QUEUED * (ran - ran_before))
-    return total / 1e9
+        held_up.append(waited if thread == caller else min(waited, MAX_QUEUED * (ran - ran_before)))
+    return max(held_up) / 1e9

@@ -289,18 +289,18 @@ def test_load_on_the_machine_changes_no_latency(
     assert found.batch_row_ms == pytest.approx(idle.batch_row_ms)
 
 
-def test_the_time_in_the_queue_is_that_of_threads_that_work() -> None:
+def test_the_time_in_the_queue_is_the_longest_of_a_thread_that_works() -> None:
     """The caller's counts in full, that of another thread in proportion to its work: one that is idle takes nothing off."""
-    caller, working, idle, new = get_native_id(), -1, -2, -3
-    before = {caller: (5, 700), working: (10**9, 40), idle: (9, 50), -4: (1, 1)}
-    after = {
-        caller: (5, 700 + 4 * 10**9),
-        working: (2 * 10**9, 40 + 2 * 10**9),
-        idle: (9, 50 + 3 * 10**9),
-        new: (10**8, 5 * 10**9),
-    }
-    assert _queue_time(before, after) == 4 + 2 + 0 + 0.1 * MAX_QUEUED
-    assert _queue_time(after, after) == 0
+    second, caller, other = 10**9, get_native_id(), -1
+    before = {caller: (5, 700), other: (second, 40)}
+    idle = {other: (second, 40 + 3 * second)}
+    working = {other: (2 * second, 40 + 3 * second)}
+    new = {-2: (second, MAX_QUEUED * second + 1)}
+    assert _queue_time(before, before | {caller: (5, 700 + second)} | idle) == 1
+    assert _queue_time(before, before | {caller: (5, 700 + second)} | working) == 3
+    assert _queue_time(before, before | {caller: (5, 700 + 4 * second)} | working) == 4
+    assert _queue_time(before, before | working | new) == MAX_QUEUED
+    assert _queue_time(before, idle) == _queue_time(before, {other: (0, 0)}) == 0
 
 
 def test_a_thread_that_has_just_ended_has_no_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
