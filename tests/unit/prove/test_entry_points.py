@@ -4,6 +4,7 @@ import json
 import math
 import runpy
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -106,6 +107,17 @@ def test_mutation_testing_passes_only_if_all_are_tested_and_enough_are_caught(
     monkeypatch.setattr(subprocess, "Popen", Mutmut)
     monkeypatch.setattr("sys.argv", ["mutation"])
     assert exit_code(TESTS / "prove" / "mutation.py") == code
+
+
+def test_mutation_testing_runs_the_tests_of_each_module_that_it_changes() -> None:
+    """Otherwise changes count as missed that a test would notice: a module's tests have its name and its package's."""
+    settings = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["tool"]["mutmut"]
+    selected = {TESTS.parent / each for each in settings["pytest_add_cli_args_test_selection"]}
+    modules = [Path(each).relative_to("src/ctcd") for each in settings["only_mutate"]]
+    tests = [TESTS / "unit" / module.parts[0] / f"test_{module.name}" for module in modules]
+    existing = [each for each in tests if each.exists()]
+    assert len(existing) > len(tests) / 2
+    assert [each.name for each in existing if selected.isdisjoint({each, *each.parents})] == []
 
 
 DRAFTED = "drafted contract a; no problems; with this request id: 1"
