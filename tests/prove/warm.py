@@ -83,7 +83,7 @@ def main() -> None:
             code = 1  # as that of a process that ends with an exception
             try:
                 code = run(json.loads(line))
-            except BaseException:  # noqa: BLE001 - whatever it is, it is printed, and the exit code says that it failed
+            except BaseException:  # noqa: BLE001 - it is printed; what tests found is read from their report
                 traceback.print_exc()
             finally:
                 sys.stdout.flush()

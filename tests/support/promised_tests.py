@@ -45,7 +45,7 @@ _BY_FOLDER: dict[str, dict[str, int]] = {
         "registry": 34, "traffic": 13,
     },
     "tests/integration/prove": {
-        "tree": 3,
+        "tree": 4,
     },
     "tests/integration/scoring": {
         "scoring": 8,

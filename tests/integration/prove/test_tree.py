@@ -1,7 +1,12 @@
 """Gates that run real pytest and the real command line on a scratch copy."""
 
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
-from prove.base import Area, Defect, Edit
+from prove import tree
+from prove.base import Area, Defect, Edit, Stale
 from prove.runner import Result, Verdict, plant, sound_tests
 from prove.tree import Command, Tests
 
@@ -41,6 +46,33 @@ def test_a_selection_without_tests_is_not_a_gate() -> None:
     nothing = "tests/unit/cli/test_command_line.py::test_that_is_not_there"
     assert sound_tests([EXIT_CODE.selection]) == {}
     assert "selects nothing" in sound_tests([nothing])[Tests(nothing).name]
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[None]:
+    """End the process that has imported the libraries, which `judge` starts."""
+    yield
+    tree.end_warm()
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("passes", [True, False])
+@pytest.mark.parametrize("when", ["start", "end"])
+def test_an_exception_of_pytest_itself_is_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, passes: bool
+) -> None:
+    """Before the tests, it means that they did not run; after them, what they have found counts."""
+    fault = {"start": "raise SystemExit(1)", "end": "def pytest_unconfigure(): raise SystemExit(1)"}[when]
+    profile = "import hypothesis; hypothesis.settings.register_profile('unshrunk')"
+    (tmp_path / "conftest.py").write_text(f"{profile}\n{fault}\n")
+    (tmp_path / "test_a.py").write_text(f"def test_a(): assert {passes}\n")
+    monkeypatch.setattr(tree, "scratch_copy", lambda _: nullcontext(tmp_path))
+    gate = Tests("test_a.py")
+    if when == "start":
+        with pytest.raises(Stale, match="did not run"):
+            gate.judge()
+    else:
+        assert gate.judge().partition(":")[0] == ("" if passes else "test_a failed")
 
 
 def test_only_the_exit_code_of_a_refusal_counts() -> None:
